@@ -1,0 +1,99 @@
+// The compiled module: the only file that knows Python. Memory belongs to NumPy arrays; a program is given
+// them anew at each run, checked against the sizes that it was made for, and runs without the GIL.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+
+#include "cpu.h"
+#include "engine.h"
+
+namespace nb = nanobind;
+using namespace hubel;
+
+namespace {
+
+using Memory = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using PlaceTuple = std::tuple<int64_t, int64_t, int64_t>;
+using StepTuple = std::tuple<std::string, std::vector<PlaceTuple>, std::vector<int64_t>>;
+
+class Machine {
+ public:
+  Machine(const std::string& isa, int threads) : table_(kernels_for(isa.c_str())), threads_(clamp(threads)) {
+    if (table_ == nullptr) throw std::invalid_argument("this processor has no instruction set " + isa);
+  }
+
+  const KernelTable& table() const { return *table_; }
+  std::string isa() const { return table_->isa; }
+  int count() const { return threads_.count(); }
+
+  void run(const Program& program, const std::vector<Memory>& memories) {
+    std::vector<void*> addresses;
+    if (memories.size() != program.memories().size()) throw std::invalid_argument("wrong number of memories");
+    for (size_t i = 0; i < memories.size(); ++i) {
+      if (static_cast<int64_t>(memories[i].size()) < program.memories()[i])
+        throw std::invalid_argument("memory " + std::to_string(i) + " is too small");
+      addresses.push_back(memories[i].data());
+    }
+    nb::gil_scoped_release release;
+    std::lock_guard lock(busy_);
+    program.run(addresses, threads_);
+  }
+
+ private:
+  static int clamp(int threads) {
+    if (threads < 0 || threads > 1024) throw std::invalid_argument("threads must be between 1 and 1024");
+    return threads > 0 ? threads : usable_cores();
+  }
+
+  const KernelTable* table_;
+  Threads threads_;
+  std::mutex busy_;
+};
+
+std::unique_ptr<Program> make_program(const Machine& machine, const std::vector<StepTuple>& given,
+                                      const std::vector<int64_t>& memories) {
+  std::vector<Step> steps;
+  for (const auto& [kernel, operands, parameters] : given) {
+    Step step{kernel, {}, parameters};
+    for (const auto& [memory, offset, bytes] : operands) step.operands.push_back({memory, offset, bytes});
+    steps.push_back(step);
+  }
+  return std::make_unique<Program>(machine.table(), steps, memories);
+}
+
+std::vector<std::tuple<std::string, bool>> instruction_sets() {
+  std::vector<std::tuple<std::string, bool>> found;
+  for (int i = 0; i < kIsaCount; ++i) found.emplace_back(kIsas[i].name, kIsas[i].available());
+  return found;
+}
+
+std::vector<std::tuple<std::string, int64_t, int64_t>> kernels() {
+  const KernelTable* table = kernels_for("generic");
+  std::vector<std::tuple<std::string, int64_t, int64_t>> found;
+  for (int64_t i = 0; i < table->count; ++i)
+    found.emplace_back(table->kernels[i].name, table->kernels[i].operands, table->kernels[i].parameters);
+  return found;
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  nb::class_<Program>(m, "Program")
+      .def("__init__", [](Program* self, const Machine& machine, const std::vector<StepTuple>& steps,
+                          const std::vector<int64_t>& memories) {
+        new (self) Program(std::move(*make_program(machine, steps, memories)));
+      });
+  nb::class_<Machine>(m, "Machine")
+      .def(nb::init<const std::string&, int>(), nb::arg("isa"), nb::arg("threads"))
+      .def_prop_ro("isa", &Machine::isa)
+      .def_prop_ro("threads", &Machine::count)
+      .def("run", &Machine::run);
+  m.def("instruction_sets", &instruction_sets);
+  m.def("kernels", &kernels);
+}

@@ -1,0 +1,65 @@
+#include "engine.h"
+
+#include <cstring>
+#include <stdexcept>
+
+namespace hubel {
+
+namespace {
+
+constexpr int kMostOperands = 16;
+
+const Kernel& find(const KernelTable& table, const std::string& name) {
+  for (int64_t i = 0; i < table.count; ++i)
+    if (name == table.kernels[i].name) return table.kernels[i];
+  throw std::invalid_argument("there is no kernel " + name);
+}
+
+void check(const Kernel& kernel, const Step& step, const std::vector<int64_t>& memories) {
+  const std::string where = "kernel " + step.kernel + ": ";
+  if (static_cast<int64_t>(step.operands.size()) != kernel.operands ||
+      static_cast<int64_t>(step.parameters.size()) != kernel.parameters)
+    throw std::invalid_argument(where + "takes " + std::to_string(kernel.operands) + " operands and " +
+                                std::to_string(kernel.parameters) + " parameters");
+  int64_t needed[kMostOperands] = {};
+  if (!kernel.sizes(step.parameters.data(), needed)) throw std::invalid_argument(where + "senseless parameters");
+  for (size_t i = 0; i < step.operands.size(); ++i) {
+    const Place& place = step.operands[i];
+    const std::string which = where + "operand " + std::to_string(i) + " ";
+    if (place.memory < 0) {
+      if (needed[i] > 0) throw std::invalid_argument(which + "is missing");
+      continue;
+    }
+    if (place.memory >= static_cast<int64_t>(memories.size()) || place.offset < 0 || place.bytes < 0 ||
+        place.offset > memories[place.memory] - place.bytes)
+      throw std::invalid_argument(which + "lies outside its memory");
+    if (place.bytes < needed[i])
+      throw std::invalid_argument(which + "has " + std::to_string(place.bytes) + " bytes but needs " +
+                                  std::to_string(needed[i]));
+    if (place.offset % 8 != 0) throw std::invalid_argument(which + "is not aligned");
+  }
+}
+
+}  // namespace
+
+Program::Program(const KernelTable& table, const std::vector<Step>& steps, std::vector<int64_t> memories)
+    : memories_(std::move(memories)) {
+  for (const Step& step : steps) {
+    const Kernel& kernel = find(table, step.kernel);
+    check(kernel, step, memories_);
+    steps_.push_back({&kernel, step.operands, step.parameters});
+  }
+}
+
+void Program::run(const std::vector<void*>& memories, Threads& threads) const {
+  void* operands[kMostOperands];
+  for (const Bound& step : steps_) {
+    for (size_t i = 0; i < step.operands.size(); ++i) {
+      const Place& place = step.operands[i];
+      operands[i] = place.memory < 0 ? nullptr : static_cast<char*>(memories[place.memory]) + place.offset;
+    }
+    step.kernel->run({operands, step.parameters.data()}, threads);
+  }
+}
+
+}  // namespace hubel

@@ -1,0 +1,131 @@
+// brgemm.h's contract over any Vector: a tile of C stays in registers while all products are added.
+#pragma once
+
+template <int kRows, int kVectors, bool kPartial, bool kAcross>
+struct Tile {
+  // kAcross: neighbouring rows of A are neighbours in memory (row_step 1).
+  // kPartial: the last vector of a row has `tail` columns.
+  static void run(const Brgemm& g, int64_t row, int64_t panel, int64_t column, int tail) {
+    constexpr int kTriples = (kRows + 2) / 3;
+    Vector sum[kRows][kVectors];
+    float* c = g.c + row * g.c_step + panel * kPanel + column;
+    start(g, c, panel * kPanel + column, tail, sum);
+    const int64_t step = g.row_step;
+    for (int64_t t = 0; t < g.count; ++t) {
+      const float* b = g.b[t] + panel * g.panel_step + column;
+      // Each pointer serves three rows through the processor's own base + index × {0, 1, 2}.
+      const float* a[kTriples];
+      for (int i = 0; i < kTriples; ++i) a[i] = g.a[t] + (row + 3 * i) * (kAcross ? 1 : step);
+      for (int64_t k = 0; k < g.inner; ++k) {
+        Vector right[kVectors];
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v)
+          right[v] = load(b + v * Vector::kWidth, v == kVectors - 1, tail);
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i) {
+          const Vector left = Vector::all(kAcross ? a[0][i] : a[i / 3][(i % 3) * step]);
+#pragma GCC unroll 8
+          for (int v = 0; v < kVectors; ++v)
+            sum[i][v] = Vector::multiply_add(left, right[v], sum[i][v]);
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < kTriples; ++i) a[i] += g.inner_step;
+        b += g.b_step;
+      }
+    }
+    finish(g, c, row, panel * kPanel + column, tail, sum);
+  }
+
+ private:
+  static Vector load(const float* p, bool last, int tail) {
+    return kPartial && last ? Vector::load(p, tail) : Vector::load(p);
+  }
+
+  static void start(const Brgemm& g, const float* c, int64_t column, int tail,
+                    Vector (&sum)[kRows][kVectors]) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      const bool last = v == kVectors - 1;
+      const int at = v * Vector::kWidth;
+      const Vector bias = g.bias ? load(g.bias + column + at, last, tail) : Vector::zero();
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i)
+        sum[i][v] = g.accumulate ? load(c + i * g.c_step + at, last, tail) : bias;
+    }
+  }
+
+  static void finish(const Brgemm& g, float* c, int64_t row, int64_t column, int tail,
+                     Vector (&sum)[kRows][kVectors]) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) {
+        const bool last = v == kVectors - 1;
+        const int at = v * Vector::kWidth;
+        Vector x = sum[i][v];
+        if (g.relu) x = Vector::positive(x);
+        if (g.gate)
+          x = Vector::where_positive(load(g.gate + (row + i) * g.gate_step + column + at, last, tail), x);
+        float* to = c + i * g.c_step + at;
+        if (kPartial && last)
+          x.store(to, tail);
+        else
+          x.store(to);
+      }
+    }
+  }
+};
+
+using TileFunction = void (*)(const Brgemm&, int64_t, int64_t, int64_t, int);
+
+template <int kRows, int kVectors>
+struct TileRow {
+  static TileFunction at(bool partial, bool across) {
+    if (partial) return across ? Tile<kRows, kVectors, true, true>::run : Tile<kRows, kVectors, true, false>::run;
+    return across ? Tile<kRows, kVectors, false, true>::run : Tile<kRows, kVectors, false, false>::run;
+  }
+};
+
+template <int kVectors, int kRows = Vector::kTileRows>
+static TileFunction tile_of(int rows, bool partial, bool across) {
+  if (rows == kRows) return TileRow<kRows, kVectors>::at(partial, across);
+  if constexpr (kRows > 1)
+    return tile_of<kVectors, kRows - 1>(rows, partial, across);
+  else
+    return nullptr;
+}
+
+template <int kVectors = Vector::kTileVectors>
+static TileFunction tile_of(int rows, int vectors, bool partial, bool across) {
+  if (vectors == kVectors) return tile_of<kVectors, Vector::kTileRows>(rows, partial, across);
+  if constexpr (kVectors > 1)
+    return tile_of<kVectors - 1>(rows, vectors, partial, across);
+  else
+    return nullptr;
+}
+
+static int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t greater(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t pieces(int64_t whole, int64_t piece) { return (whole + piece - 1) / piece; }
+
+static void brgemm(const Brgemm& g) {
+  if (g.rows <= 0 || g.columns <= 0) return;
+  constexpr int64_t kWide = Vector::kWidth * Vector::kTileVectors;
+  const bool across = g.row_step == 1;
+  // Rows are shared out evenly: 16 become 8 + 8, not 12 + 4, so that no tile starves the multipliers.
+  const int64_t tiles = pieces(g.rows, Vector::kTileRows);
+  for (int64_t panel = 0; panel * kPanel < g.columns; ++panel) {
+    const int64_t width = lesser(g.columns - panel * kPanel, kPanel);
+    for (int64_t column = 0; column < width; column += kWide) {
+      const int64_t left = lesser(width - column, kWide);
+      const int vectors = static_cast<int>(pieces(left, Vector::kWidth));
+      const int tail = static_cast<int>(left - (vectors - 1) * Vector::kWidth);
+      for (int64_t i = 0, row = 0; i < tiles; ++i) {
+        const int64_t end = g.rows * (i + 1) / tiles;
+        tile_of<>(static_cast<int>(end - row), vectors, tail != Vector::kWidth, across)(
+            g, row, panel, column, tail);
+        row = end;
+      }
+    }
+  }
+}

@@ -1,0 +1,32 @@
+// Sixteen floats in an AVX-512 register; 32 registers hold a 12 × 2 tile and what feeds it.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+struct Vector {
+  static constexpr int kWidth = 16;
+  static constexpr int kTileRows = 12;
+  static constexpr int kTileVectors = 2;
+
+  __m512 value;
+
+  static Vector zero() { return {_mm512_setzero_ps()}; }
+  static Vector all(float x) { return {_mm512_set1_ps(x)}; }
+  static Vector load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static Vector load(const float* p, int count) { return {_mm512_maskz_loadu_ps(mask(count), p)}; }
+  void store(float* p) const { _mm512_storeu_ps(p, value); }
+  void store(float* p, int count) const { _mm512_mask_storeu_ps(p, mask(count), value); }
+
+  static Vector multiply_add(Vector a, Vector b, Vector c) {
+    return {_mm512_fmadd_ps(a.value, b.value, c.value)};
+  }
+  static Vector positive(Vector a) { return {_mm512_max_ps(_mm512_setzero_ps(), a.value)}; }
+  static Vector where_positive(Vector gate, Vector a) {
+    return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(gate.value, _mm512_setzero_ps(), _CMP_NLE_UQ), a.value)};
+  }
+
+ private:
+  static __mmask16 mask(int count) { return static_cast<__mmask16>((1u << count) - 1); }
+};

@@ -1,0 +1,38 @@
+// Four floats as any compiler makes them.
+#pragma once
+
+#include <cstdint>
+
+struct Vector {
+  static constexpr int kWidth = 4;
+  static constexpr int kTileRows = 4;
+  static constexpr int kTileVectors = 2;
+
+  float value[4];
+
+  static Vector zero() { return {{0.0f, 0.0f, 0.0f, 0.0f}}; }
+  static Vector all(float x) { return {{x, x, x, x}}; }
+  static Vector load(const float* p) { return {{p[0], p[1], p[2], p[3]}}; }
+  static Vector load(const float* p, int count) {
+    Vector made = zero();
+    for (int i = 0; i < count; ++i) made.value[i] = p[i];
+    return made;
+  }
+  void store(float* p) const { store(p, 4); }
+  void store(float* p, int count) const {
+    for (int i = 0; i < count; ++i) p[i] = value[i];
+  }
+
+  static Vector multiply_add(Vector a, Vector b, Vector c) {
+    for (int i = 0; i < 4; ++i) c.value[i] += a.value[i] * b.value[i];
+    return c;
+  }
+  static Vector positive(Vector a) {
+    for (float& x : a.value) x = x < 0.0f ? 0.0f : x;
+    return a;
+  }
+  static Vector where_positive(Vector gate, Vector a) {
+    for (int i = 0; i < 4; ++i) a.value[i] = gate.value[i] <= 0.0f ? 0.0f : a.value[i];
+    return a;
+  }
+};

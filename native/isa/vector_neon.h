@@ -1,0 +1,38 @@
+// Four floats in a NEON register; 32 registers hold a 6 × 4 tile and what feeds it.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstdint>
+
+struct Vector {
+  static constexpr int kWidth = 4;
+  static constexpr int kTileRows = 6;
+  static constexpr int kTileVectors = 4;
+
+  float32x4_t value;
+
+  static Vector zero() { return {vdupq_n_f32(0.0f)}; }
+  static Vector all(float x) { return {vdupq_n_f32(x)}; }
+  static Vector load(const float* p) { return {vld1q_f32(p)}; }
+  static Vector load(const float* p, int count) {
+    float lanes[4] = {};
+    for (int i = 0; i < count; ++i) lanes[i] = p[i];
+    return load(lanes);
+  }
+  void store(float* p) const { vst1q_f32(p, value); }
+  void store(float* p, int count) const {
+    float lanes[4];
+    store(lanes);
+    for (int i = 0; i < count; ++i) p[i] = lanes[i];
+  }
+
+  static Vector multiply_add(Vector a, Vector b, Vector c) {
+    return {vfmaq_f32(c.value, a.value, b.value)};
+  }
+  static Vector positive(Vector a) { return {vmaxq_f32(a.value, vdupq_n_f32(0.0f))}; }
+  static Vector where_positive(Vector gate, Vector a) {
+    const uint32x4_t closed = vcleq_f32(gate.value, vdupq_n_f32(0.0f));
+    return {vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a.value), closed))};
+  }
+};

@@ -1,0 +1,18 @@
+// Every kernel, in the order in which one may use what stands before it, and the table of them.
+
+#include "../isa/brgemm_tile.h"
+// (kernels are included inside a namespace that belongs to one instruction set)
+#include "share.h"
+#include "layout.h"
+#include "conv.h"
+#include "pool.h"
+#include "pointwise.h"
+#include "norm.h"
+#include "loss.h"
+#include "update.h"
+
+static const Kernel kKernels[] = {
+#define HUBEL_KERNEL(name, operands, Parameters, sizes) {#name, operands, sizeof(Parameters) / 8, sizes, name},
+#include "../kernels.inc"
+#undef HUBEL_KERNEL
+};

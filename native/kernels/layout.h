@@ -1,0 +1,64 @@
+// Arrays as people have them, (N, H, W, C), to maps in blocks of images, and back; and channels copied
+// from map to map where branches meet or part.
+
+struct LayoutCall {
+  int64_t images, block, height, width, depth;
+
+  Maps maps() const { return {images, block, height, width, depth}; }
+  bool sensible() const {
+    return images > 0 && block > 0 && images % block == 0 && height > 0 && width > 0 && depth > 0;
+  }
+};
+
+static bool layout_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const LayoutCall*>(parameters);
+  if (!p.sensible()) return false;
+  bytes[0] = bytes[1] = p.maps().size() * 4;
+  return true;
+}
+
+template <bool kIn>
+static void change_layout(const Call& call, Threads& threads) {
+  const auto& p = call.as<LayoutCall>();
+  const Maps maps = p.maps();
+  const float* from = call.at<float>(0);
+  float* to = call.at<float>(1);
+  threads.each(maps.blocks() * maps.height, [&](int64_t task) {
+    const int64_t b = task / maps.height, y = task % maps.height;
+    for (int64_t i = 0; i < maps.block; ++i) {
+      const int64_t plain = ((b * maps.block + i) * maps.height + y) * maps.width * maps.depth;
+      for (int64_t x = 0; x < maps.width; ++x) {
+        const int64_t at = maps.at(b, y, x) + i * maps.depth;
+        const float* source = from + (kIn ? plain + x * maps.depth : at);
+        float* target = to + (kIn ? at : plain + x * maps.depth);
+        for (int64_t c = 0; c < maps.depth; ++c) target[c] = source[c];
+      }
+    }
+  });
+}
+
+static void pack_maps(const Call& call, Threads& threads) { change_layout<true>(call, threads); }
+static void unpack_maps(const Call& call, Threads& threads) { change_layout<false>(call, threads); }
+
+struct CopyChannelsCall {
+  int64_t rows, depth, from_depth, from_at, to_depth, to_at;
+};
+
+static bool copy_channels_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const CopyChannelsCall*>(parameters);
+  if (p.rows <= 0 || p.depth <= 0 || p.from_at < 0 || p.to_at < 0) return false;
+  if (p.from_at + p.depth > p.from_depth || p.to_at + p.depth > p.to_depth) return false;
+  bytes[0] = p.rows * p.from_depth * 4;
+  bytes[1] = p.rows * p.to_depth * 4;
+  return true;
+}
+
+static void copy_channels(const Call& call, Threads& threads) {
+  const auto& p = call.as<CopyChannelsCall>();
+  const float* from = call.at<float>(0) + p.from_at;
+  float* to = call.at<float>(1) + p.to_at;
+  by_rows(threads, p.rows, p.depth, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; ++row)
+      for (int64_t c = 0; c < p.depth; ++c) to[row * p.to_depth + c] = from[row * p.from_depth + c];
+  });
+}

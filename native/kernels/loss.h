@@ -1,0 +1,186 @@
+// Losses of (N, K) scores, and what is counted over a batch. A score is small work: one pass an image.
+
+struct LossCall {
+  int64_t images, classes;
+  double smoothing;
+};
+
+static bool sensible(const LossCall& p) {
+  return p.images > 0 && p.classes > 0 && p.smoothing >= 0.0 && p.smoothing <= 1.0;
+}
+
+static bool softmax_cross_entropy_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const LossCall*>(parameters);
+  if (!sensible(p)) return false;
+  bytes[0] = bytes[3] = p.images * p.classes * 4;
+  bytes[1] = p.images * 8;
+  bytes[2] = p.images * 4;
+  return true;
+}
+
+// loss = −Σ q·log softmax(scores), q = (1 − smoothing)·[label] + smoothing/K
+static void softmax_cross_entropy(const Call& call, Threads& threads) {
+  const auto& p = call.as<LossCall>();
+  const int64_t* labels = call.at<int64_t>(1);
+  by_rows(threads, p.images, p.classes, [&](int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; ++n) {
+      const float* scores = call.at<float>(0) + n * p.classes;
+      float* probabilities = call.at<float>(3) + n * p.classes;
+      const double top = static_cast<double>(scores[largest(scores, p.classes)]);
+      double sum = 0.0, mean = 0.0;
+      for (int64_t k = 0; k < p.classes; ++k) {
+        const double above = static_cast<double>(scores[k]) - top;
+        const double e = exp(above);
+        probabilities[k] = static_cast<float>(e);
+        sum += e;
+        mean += above;
+      }
+      for (int64_t k = 0; k < p.classes; ++k)
+        probabilities[k] = static_cast<float>(static_cast<double>(probabilities[k]) / sum);
+      const double own = static_cast<double>(scores[labels[n]]) - top;
+      const double aim = (1.0 - p.smoothing) * own + p.smoothing * mean / static_cast<double>(p.classes);
+      call.at<float>(2)[n] = static_cast<float>(log(sum) - aim);
+    }
+  });
+}
+
+static bool softmax_cross_entropy_grad_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const LossCall*>(parameters);
+  if (!sensible(p)) return false;
+  bytes[0] = bytes[2] = p.images * p.classes * 4;
+  bytes[1] = p.images * 8;
+  return true;
+}
+
+static void softmax_cross_entropy_grad(const Call& call, Threads& threads) {
+  const auto& p = call.as<LossCall>();
+  const float* probabilities = call.at<float>(0);
+  const int64_t* labels = call.at<int64_t>(1);
+  float* dx = call.at<float>(2);
+  const float share = 1.0f / static_cast<float>(p.images);
+  const float even = static_cast<float>(p.smoothing / static_cast<double>(p.classes));
+  const float own = static_cast<float>(1.0 - p.smoothing);
+  by_rows(threads, p.images, p.classes, [&](int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; ++n)
+      for (int64_t k = 0; k < p.classes; ++k) {
+        const int64_t i = n * p.classes + k;
+        dx[i] = (probabilities[i] - even - (labels[n] == k ? own : 0.0f)) * share;
+      }
+  });
+}
+
+static bool hinge_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const LossCall*>(parameters);
+  if (!sensible(p)) return false;
+  bytes[0] = p.images * p.classes * 4;
+  bytes[1] = p.images * 8;
+  bytes[2] = p.images * 4;
+  return true;
+}
+
+// loss = Σ over wrong classes of max(0, score − score of the label + 1)
+static void hinge(const Call& call, Threads& threads) {
+  const auto& p = call.as<LossCall>();
+  const int64_t* labels = call.at<int64_t>(1);
+  by_rows(threads, p.images, p.classes, [&](int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; ++n) {
+      const float* scores = call.at<float>(0) + n * p.classes;
+      double sum = 0.0;
+      for (int64_t k = 0; k < p.classes; ++k) {
+        const double margin = static_cast<double>(scores[k]) - static_cast<double>(scores[labels[n]]) + 1.0;
+        if (k != labels[n] && !(margin <= 0.0)) sum += margin;
+      }
+      call.at<float>(2)[n] = static_cast<float>(sum);
+    }
+  });
+}
+
+static bool hinge_grad_sizes(const void* parameters, int64_t* bytes) {
+  if (!hinge_sizes(parameters, bytes)) return false;
+  bytes[2] = bytes[0];
+  return true;
+}
+
+static void hinge_grad(const Call& call, Threads& threads) {
+  const auto& p = call.as<LossCall>();
+  const int64_t* labels = call.at<int64_t>(1);
+  const float share = 1.0f / static_cast<float>(p.images);
+  by_rows(threads, p.images, p.classes, [&](int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; ++n) {
+      const float* scores = call.at<float>(0) + n * p.classes;
+      float* dx = call.at<float>(2) + n * p.classes;
+      int64_t over = 0;
+      for (int64_t k = 0; k < p.classes; ++k) {
+        const double margin = static_cast<double>(scores[k]) - static_cast<double>(scores[labels[n]]) + 1.0;
+        const bool wrong = k != labels[n] && margin > 0.0;
+        dx[k] = wrong ? share : 0.0f;
+        over += wrong;
+      }
+      dx[labels[n]] = -share * static_cast<float>(over);
+    }
+  });
+}
+
+static bool mean_loss_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const SizeCall*>(parameters);
+  if (p.size <= 0) return false;
+  bytes[0] = p.size * 4;
+  bytes[1] = 8;
+  return true;
+}
+
+static void mean_loss(const Call& call, Threads&) {
+  const int64_t size = call.as<SizeCall>().size;
+  double sum = 0.0;
+  for (int64_t n = 0; n < size; ++n) sum += static_cast<double>(call.at<float>(0)[n]);
+  *call.at<double>(1) = sum / static_cast<double>(size);
+}
+
+static bool count_correct_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const LossCall*>(parameters);
+  if (!sensible(p)) return false;
+  bytes[0] = p.images * p.classes * 4;
+  bytes[1] = p.images * 8;
+  bytes[2] = 8;
+  return true;
+}
+
+// An image whose largest score is no number is not correct.
+static void count_correct(const Call& call, Threads&) {
+  const auto& p = call.as<LossCall>();
+  int64_t correct = 0;
+  for (int64_t n = 0; n < p.images; ++n) {
+    const float* scores = call.at<float>(0) + n * p.classes;
+    const int64_t best = largest(scores, p.classes);
+    correct += best == call.at<int64_t>(1)[n] && scores[best] == scores[best];
+  }
+  *call.at<double>(2) = static_cast<double>(correct);
+}
+
+struct PenaltyCall {
+  int64_t size;
+  double l2, l1;
+  int64_t first;
+};
+
+static bool penalty_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const PenaltyCall*>(parameters);
+  if (p.size <= 0) return false;
+  bytes[0] = p.size * 4;
+  bytes[1] = 8;
+  return true;
+}
+
+// Adds ½·l2·Σw² + l1·Σ|w| of one array to the sum of those before it.
+static void penalty(const Call& call, Threads&) {
+  const auto& p = call.as<PenaltyCall>();
+  const float* w = call.at<float>(0);
+  double squares = 0.0, sizes = 0.0;
+  for (int64_t i = 0; i < p.size; ++i) {
+    const double x = static_cast<double>(w[i]);
+    squares += x * x;
+    sizes += x < 0.0 ? -x : x;
+  }
+  const double before = p.first ? 0.0 : *call.at<double>(1);
+  *call.at<double>(1) = before + 0.5 * p.l2 * squares + p.l1 * sizes;
+}

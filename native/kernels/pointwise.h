@@ -1,0 +1,285 @@
+// Activation functions, dropout and sums: each number on its own, whatever the layout.
+
+enum Function : int64_t { kRelu, kLeaky, kElu, kSelu, kSigmoid, kTanh, kGelu, kSilu, kFunctions };
+
+// Klambauer et al., "Self-Normalizing Neural Networks", 2017.
+constexpr float kSeluAlpha = 1.6732632423543772f;
+constexpr float kSeluScale = 1.0507009873554805f;
+
+struct ActivationCall {
+  int64_t size, function;
+  double alpha;
+};
+
+static bool activation_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const ActivationCall*>(parameters);
+  if (p.size <= 0 || p.function < 0 || p.function >= kFunctions) return false;
+  bytes[0] = bytes[1] = p.size * 4;
+  return true;
+}
+
+static bool activation_grad_sizes(const void* parameters, int64_t* bytes) {
+  if (!activation_sizes(parameters, bytes)) return false;
+  bytes[2] = bytes[0];
+  return true;
+}
+
+static float sigmoid(float x) {
+  const float e = expf(x < 0.0f ? x : -x);
+  return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}
+
+constexpr float kHalfRoot = 0.70710678118654752f;      // √½
+constexpr float kGaussPeak = 0.39894228040143268f;     // 1/√(2π)
+
+static float bell(float x) { return 0.5f * (1.0f + erff(x * kHalfRoot)); }
+
+template <class Map>
+static void map_numbers(const Call& call, Threads& threads, int64_t size, const Map& map) {
+  const float* x = call.at<float>(0);
+  float* y = call.at<float>(1);
+  by_numbers(threads, size, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) y[i] = map(x[i]);
+  });
+}
+
+static void activation(const Call& call, Threads& threads) {
+  const auto& p = call.as<ActivationCall>();
+  const float alpha = static_cast<float>(p.alpha);
+  const auto run = [&](auto map) { map_numbers(call, threads, p.size, map); };
+  switch (p.function) {
+    case kRelu:
+      return run([](float x) { return x < 0.0f ? 0.0f : x; });
+    case kLeaky:
+      return run([=](float x) { return x < 0.0f ? alpha * x : x; });
+    case kElu:
+      return run([=](float x) { return x < 0.0f ? alpha * expm1f(x) : x; });
+    case kSelu:
+      return run([](float x) { return kSeluScale * (x < 0.0f ? kSeluAlpha * expm1f(x) : x); });
+    case kSigmoid:
+      return run([](float x) { return sigmoid(x); });
+    case kTanh:
+      return run([](float x) { return tanhf(x); });
+    case kGelu:
+      return run([](float x) { return x * bell(x); });
+    case kSilu:
+      return run([](float x) { return x * sigmoid(x); });
+  }
+}
+
+// dx from dy and what was kept: x for gelu and silu, y for the others.
+static void activation_grad(const Call& call, Threads& threads) {
+  const auto& p = call.as<ActivationCall>();
+  const float alpha = static_cast<float>(p.alpha);
+  const float* kept = call.at<float>(0);
+  const float* dy = call.at<float>(1);
+  float* dx = call.at<float>(2);
+  const auto run = [&](auto slope) {
+    by_numbers(threads, p.size, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) dx[i] = dy[i] * slope(kept[i]);
+    });
+  };
+  switch (p.function) {
+    case kRelu:
+      return by_numbers(threads, p.size, [&](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) dx[i] = kept[i] <= 0.0f ? 0.0f : dy[i];
+      });
+    case kLeaky:
+      return run([=](float y) { return y < 0.0f ? alpha : 1.0f; });
+    case kElu:
+      return run([=](float y) { return y < 0.0f ? y + alpha : 1.0f; });
+    case kSelu:
+      return run([](float y) { return y < 0.0f ? y + kSeluScale * kSeluAlpha : kSeluScale; });
+    case kSigmoid:
+      return run([](float y) { return y * (1.0f - y); });
+    case kTanh:
+      return run([](float y) { return 1.0f - y * y; });
+    case kGelu:
+      return run([](float x) { return bell(x) + x * kGaussPeak * expf(-0.5f * x * x); });
+    case kSilu:
+      return run([](float x) {
+        const float s = sigmoid(x);
+        return s * (1.0f + x * (1.0f - s));
+      });
+  }
+}
+
+struct SizeCall {
+  int64_t size;
+};
+
+static bool add_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const SizeCall*>(parameters);
+  if (p.size <= 0) return false;
+  bytes[0] = bytes[1] = bytes[2] = p.size * 4;
+  return true;
+}
+
+static void add(const Call& call, Threads& threads) {
+  const float* a = call.at<float>(0);
+  const float* b = call.at<float>(1);
+  float* y = call.at<float>(2);
+  by_numbers(threads, call.as<SizeCall>().size, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) y[i] = a[i] + b[i];
+  });
+}
+
+struct RowsCall {
+  int64_t rows, depth;
+};
+
+// One slope a channel (He et al. 2015).
+static bool prelu_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const RowsCall*>(parameters);
+  if (p.rows <= 0 || p.depth <= 0) return false;
+  bytes[0] = bytes[2] = p.rows * p.depth * 4;
+  bytes[1] = p.depth * 4;
+  return true;
+}
+
+static void prelu(const Call& call, Threads& threads) {
+  const auto& p = call.as<RowsCall>();
+  const float* x = call.at<float>(0);
+  const float* slope = call.at<float>(1);
+  float* y = call.at<float>(2);
+  by_rows(threads, p.rows, p.depth, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; ++row)
+      for (int64_t c = 0; c < p.depth; ++c) {
+        const float value = x[row * p.depth + c];
+        y[row * p.depth + c] = value < 0.0f ? slope[c] * value : value;
+      }
+  });
+}
+
+static bool prelu_grad_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const RowsCall*>(parameters);
+  if (p.rows <= 0 || p.depth <= 0) return false;
+  bytes[0] = bytes[2] = bytes[3] = p.rows * p.depth * 4;
+  bytes[1] = bytes[4] = p.depth * 4;
+  bytes[5] = partial_sums(p.rows, p.depth) * p.depth * 8;
+  return true;
+}
+
+static void prelu_grad(const Call& call, Threads& threads) {
+  const auto& p = call.as<RowsCall>();
+  const float* x = call.at<float>(0);
+  const float* slope = call.at<float>(1);
+  const float* dy = call.at<float>(2);
+  float* dx = call.at<float>(3);
+  float* dslope = call.at<float>(4);
+  double* partial = call.at<double>(5);
+  const int64_t parts = partial_sums(p.rows, p.depth);
+  threads.each(parts, [&](int64_t part) {
+    double* sum = partial + part * p.depth;
+    for (int64_t c = 0; c < p.depth; ++c) sum[c] = 0.0;
+    for (int64_t row = p.rows * part / parts; row < p.rows * (part + 1) / parts; ++row)
+      for (int64_t c = 0; c < p.depth; ++c) {
+        const int64_t i = row * p.depth + c;
+        dx[i] = x[i] < 0.0f ? slope[c] * dy[i] : dy[i];
+        sum[c] += x[i] < 0.0f ? static_cast<double>(x[i] * dy[i]) : 0.0;
+      }
+  });
+  for (int64_t c = 0; c < p.depth; ++c) {
+    double sum = 0.0;
+    for (int64_t part = 0; part < parts; ++part) sum += partial[part * p.depth + c];
+    dslope[c] = static_cast<float>(sum);
+  }
+}
+
+struct MaxoutCall {
+  int64_t rows, depth, pieces;  // depth of the output
+};
+
+static bool maxout_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const MaxoutCall*>(parameters);
+  if (p.rows <= 0 || p.depth <= 0 || p.pieces <= 0) return false;
+  bytes[0] = p.rows * p.depth * p.pieces * 4;
+  bytes[1] = p.rows * p.depth * 4;
+  return true;
+}
+
+static bool maxout_grad_sizes(const void* parameters, int64_t* bytes) {
+  if (!maxout_sizes(parameters, bytes)) return false;
+  bytes[2] = bytes[0];
+  return true;
+}
+
+static int64_t largest(const float* x, int64_t count) {
+  int64_t best = 0;
+  for (int64_t i = 1; i < count; ++i)
+    if (!(x[i] <= x[best]) && x[best] == x[best]) best = i;
+  return best;
+}
+
+static void maxout(const Call& call, Threads& threads) {
+  const auto& p = call.as<MaxoutCall>();
+  const float* x = call.at<float>(0);
+  float* y = call.at<float>(1);
+  by_numbers(threads, p.rows * p.depth, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) y[i] = x[i * p.pieces + largest(x + i * p.pieces, p.pieces)];
+  });
+}
+
+static void maxout_grad(const Call& call, Threads& threads) {
+  const auto& p = call.as<MaxoutCall>();
+  const float* x = call.at<float>(0);
+  const float* dy = call.at<float>(1);
+  float* dx = call.at<float>(2);
+  by_numbers(threads, p.rows * p.depth, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      for (int64_t j = 0; j < p.pieces; ++j) dx[i * p.pieces + j] = 0.0f;
+      dx[i * p.pieces + largest(x + i * p.pieces, p.pieces)] = dy[i];
+    }
+  });
+}
+
+// Numbers are kept by a hash of (seed, step, stream, place in (N, H, W, C) order): the same for every
+// layout and every thread.
+struct DropoutCall {
+  int64_t images, block, height, width, depth;
+  double rate;
+  int64_t stream;
+
+  Maps maps() const { return {images, block, height, width, depth}; }
+};
+
+static bool dropout_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const DropoutCall*>(parameters);
+  if (p.images <= 0 || p.block <= 0 || p.images % p.block || p.height <= 0 || p.width <= 0 || p.depth <= 0 ||
+      !(p.rate >= 0.0 && p.rate < 1.0))
+    return false;
+  bytes[0] = bytes[3] = p.maps().size() * 4;
+  bytes[1] = bytes[2] = 8;
+  return true;
+}
+
+// The finaliser of SplitMix64 (Steele, Lea and Flood 2014).
+static uint64_t mix(uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+static void dropout(const Call& call, Threads& threads) {
+  const auto& p = call.as<DropoutCall>();
+  const Maps maps = p.maps();
+  const uint64_t seed = *call.at<uint64_t>(1), step = *call.at<uint64_t>(2);
+  const uint64_t key = mix(mix(mix(seed) + step) + static_cast<uint64_t>(p.stream));
+  const auto least = static_cast<uint64_t>(ceil(p.rate * 16777216.0));
+  const float scale = static_cast<float>(1.0 / (1.0 - p.rate));
+  threads.each(maps.blocks() * maps.height, [&](int64_t task) {
+    const int64_t b = task / maps.height, row = task % maps.height;
+    for (int64_t column = 0; column < maps.width; ++column)
+      for (int64_t i = 0; i < maps.block; ++i) {
+        const int64_t at = maps.at(b, row, column) + i * maps.depth;
+        const int64_t plain =
+            (((b * maps.block + i) * maps.height + row) * maps.width + column) * maps.depth;
+        const float* __restrict x = call.at<float>(0) + at;
+        float* __restrict y = call.at<float>(3) + at;
+        for (int64_t c = 0; c < maps.depth; ++c) {
+          const bool kept = mix(key + static_cast<uint64_t>(plain + c)) >> 40 >= least;
+          y[c] = kept ? x[c] * scale : 0.0f;
+        }
+      }
+  });
+}

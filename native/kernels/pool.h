@@ -1,0 +1,207 @@
+// Pooling. Windows move over whole pixels (block × depth matrices), so every inner loop is contiguous.
+
+struct PoolCall {
+  int64_t images, block, height, width, depth;
+  int64_t out_height, out_width;
+  int64_t rows, columns, stride_y, stride_x;
+  int64_t top, bottom, left, right;
+  int64_t wide;  // positions take two bytes, because a window has more than 256
+
+  Maps x() const { return {images, block, height, width, depth}; }
+  Maps y() const { return {images, block, out_height, out_width, depth}; }
+  bool sensible() const {
+    return images > 0 && block > 0 && images % block == 0 && height > 0 && width > 0 && depth > 0 &&
+           out_height > 0 && out_width > 0 && rows > 0 && columns > 0 && stride_y > 0 && stride_x > 0 &&
+           top >= 0 && bottom >= 0 && left >= 0 && right >= 0 && top < rows && left < columns &&
+           (out_height - 1) * stride_y < height + top && (out_width - 1) * stride_x < width + left &&
+           rows * columns <= (wide ? 65536 : 256);
+  }
+};
+
+static bool max_pool_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const PoolCall*>(parameters);
+  if (!p.sensible()) return false;
+  bytes[0] = p.x().size() * 4;
+  bytes[1] = p.y().size() * 4;
+  bytes[2] = p.y().size() * (p.wide ? 2 : 1);
+  return true;
+}
+
+// NaN wins over every number, and the first of equals over the later.
+template <class Index>
+static void max_pool_of(const Call& call, Threads& threads) {
+  const auto& p = call.as<PoolCall>();
+  const Maps from = p.x(), to = p.y();
+  const int64_t pixel = from.pixel();
+  threads.each(to.blocks() * to.height, [&](int64_t task) {
+    const int64_t b = task / to.height, oy = task % to.height;
+    for (int64_t ox = 0; ox < to.width; ++ox) {
+      float* __restrict best = call.at<float>(1) + to.at(b, oy, ox);
+      Index* __restrict index = call.at<Index>(2) + to.at(b, oy, ox);
+      bool started = false;
+      for (int64_t r = 0; r < p.rows; ++r) {
+        const int64_t iy = oy * p.stride_y + r - p.top;
+        if (iy < 0 || iy >= p.height) continue;
+        for (int64_t s = 0; s < p.columns; ++s) {
+          const int64_t ix = ox * p.stride_x + s - p.left;
+          if (ix < 0 || ix >= p.width) continue;
+          const float* __restrict x = call.at<float>(0) + from.at(b, iy, ix);
+          const Index here = static_cast<Index>(r * p.columns + s);
+          if (!started) {
+            for (int64_t e = 0; e < pixel; ++e) best[e] = x[e];
+            for (int64_t e = 0; e < pixel; ++e) index[e] = here;
+            started = true;
+            continue;
+          }
+          for (int64_t e = 0; e < pixel; ++e) {
+            const bool take = !(x[e] <= best[e]) & (best[e] == best[e]);
+            best[e] = take ? x[e] : best[e];
+            index[e] = take ? here : index[e];
+          }
+        }
+      }
+    }
+  });
+}
+
+static void max_pool(const Call& call, Threads& threads) {
+  if (call.as<PoolCall>().wide)
+    max_pool_of<uint16_t>(call, threads);
+  else
+    max_pool_of<uint8_t>(call, threads);
+}
+
+// Calls visit(oy, r) for every output row whose window row r reads the input row.
+template <class Visit>
+static void windows_over(int64_t position, int64_t stride, int64_t taps, int64_t padding, int64_t outputs,
+                         const Visit& visit) {
+  for (int64_t t = (position + padding) % stride; t < taps; t += stride) {
+    const int64_t out = (position + padding - t) / stride;
+    if (position + padding - t < 0) break;
+    if (out < outputs) visit(out, t);
+  }
+}
+
+struct MaxPoolGradCall {
+  PoolCall pool;
+  int64_t has_gate;
+};
+
+static bool max_pool_grad_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const MaxPoolGradCall*>(parameters);
+  if (!p.pool.sensible()) return false;
+  bytes[0] = p.pool.y().size() * 4;
+  bytes[1] = p.pool.y().size() * (p.pool.wide ? 2 : 1);
+  bytes[2] = p.has_gate ? p.pool.x().size() * 4 : 0;
+  bytes[3] = p.pool.x().size() * 4;
+  return true;
+}
+
+// Each input row gathers from the windows that read it, so no two tasks write the same number.
+template <class Index>
+static void max_pool_grad_of(const Call& call, Threads& threads) {
+  const auto& p = call.as<MaxPoolGradCall>().pool;
+  const Maps to = p.x(), from = p.y();
+  const int64_t pixel = from.pixel();
+  const float* gates = call.as<MaxPoolGradCall>().has_gate ? call.at<float>(2) : nullptr;
+  threads.each(to.blocks() * to.height, [&](int64_t task) {
+    const int64_t b = task / to.height, iy = task % to.height;
+    for (int64_t ix = 0; ix < to.width; ++ix) {
+      float* __restrict dx = call.at<float>(3) + to.at(b, iy, ix);
+      bool started = false;
+      windows_over(iy, p.stride_y, p.rows, p.top, p.out_height, [&](int64_t oy, int64_t r) {
+        windows_over(ix, p.stride_x, p.columns, p.left, p.out_width, [&](int64_t ox, int64_t s) {
+          const float* __restrict dy = call.at<float>(0) + from.at(b, oy, ox);
+          const Index* __restrict index = call.at<Index>(1) + from.at(b, oy, ox);
+          const Index here = static_cast<Index>(r * p.columns + s);
+          if (started) {
+            for (int64_t e = 0; e < pixel; ++e) dx[e] += index[e] == here ? dy[e] : 0.0f;
+          } else {
+            for (int64_t e = 0; e < pixel; ++e) dx[e] = index[e] == here ? dy[e] : 0.0f;
+            started = true;
+          }
+        });
+      });
+      if (!started)
+        for (int64_t e = 0; e < pixel; ++e) dx[e] = 0.0f;
+      if (!gates) continue;
+      const float* __restrict gate = gates + to.at(b, iy, ix);
+      for (int64_t e = 0; e < pixel; ++e) dx[e] = gate[e] <= 0.0f ? 0.0f : dx[e];
+    }
+  });
+}
+
+static void max_pool_grad(const Call& call, Threads& threads) {
+  if (call.as<MaxPoolGradCall>().pool.wide)
+    max_pool_grad_of<uint16_t>(call, threads);
+  else
+    max_pool_grad_of<uint8_t>(call, threads);
+}
+
+static bool average_pool_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const PoolCall*>(parameters);
+  if (!p.sensible()) return false;
+  bytes[0] = p.x().size() * 4;
+  bytes[1] = p.y().size() * 4;
+  return true;
+}
+
+static bool average_pool_grad_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const PoolCall*>(parameters);
+  if (!p.sensible()) return false;
+  bytes[0] = p.y().size() * 4;
+  bytes[1] = p.x().size() * 4;
+  return true;
+}
+
+// Padded zeros count in the average; what lies beyond the padding does not.
+static float share_of(const PoolCall& p, int64_t oy, int64_t ox) {
+  const int64_t rows = lesser(p.rows, p.height + p.top + p.bottom - oy * p.stride_y);
+  const int64_t columns = lesser(p.columns, p.width + p.left + p.right - ox * p.stride_x);
+  return 1.0f / static_cast<float>(rows * columns);
+}
+
+static void average_pool(const Call& call, Threads& threads) {
+  const auto& p = call.as<PoolCall>();
+  const Maps from = p.x(), to = p.y();
+  const int64_t pixel = from.pixel();
+  threads.each(to.blocks() * to.height, [&](int64_t task) {
+    const int64_t b = task / to.height, oy = task % to.height;
+    for (int64_t ox = 0; ox < to.width; ++ox) {
+      float* __restrict y = call.at<float>(1) + to.at(b, oy, ox);
+      for (int64_t e = 0; e < pixel; ++e) y[e] = 0.0f;
+      for (int64_t r = 0; r < p.rows; ++r) {
+        const int64_t iy = oy * p.stride_y + r - p.top;
+        if (iy < 0 || iy >= p.height) continue;
+        for (int64_t s = 0; s < p.columns; ++s) {
+          const int64_t ix = ox * p.stride_x + s - p.left;
+          if (ix < 0 || ix >= p.width) continue;
+          const float* __restrict x = call.at<float>(0) + from.at(b, iy, ix);
+          for (int64_t e = 0; e < pixel; ++e) y[e] += x[e];
+        }
+      }
+      const float share = share_of(p, oy, ox);
+      for (int64_t e = 0; e < pixel; ++e) y[e] *= share;
+    }
+  });
+}
+
+static void average_pool_grad(const Call& call, Threads& threads) {
+  const auto& p = call.as<PoolCall>();
+  const Maps to = p.x(), from = p.y();
+  const int64_t pixel = from.pixel();
+  threads.each(to.blocks() * to.height, [&](int64_t task) {
+    const int64_t b = task / to.height, iy = task % to.height;
+    for (int64_t ix = 0; ix < to.width; ++ix) {
+      float* __restrict dx = call.at<float>(1) + to.at(b, iy, ix);
+      for (int64_t e = 0; e < pixel; ++e) dx[e] = 0.0f;
+      windows_over(iy, p.stride_y, p.rows, p.top, p.out_height, [&](int64_t oy, int64_t) {
+        windows_over(ix, p.stride_x, p.columns, p.left, p.out_width, [&](int64_t ox, int64_t) {
+          const float* __restrict dy = call.at<float>(0) + from.at(b, oy, ox);
+          const float share = share_of(p, oy, ox);
+          for (int64_t e = 0; e < pixel; ++e) dx[e] += dy[e] * share;
+        });
+      });
+    }
+  });
+}

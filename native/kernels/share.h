@@ -1,0 +1,24 @@
+// How work on long arrays is cut into tasks: by its size alone, never by the number of threads.
+
+constexpr int64_t kTaskNumbers = 32768;
+
+// Calls work(first, last) for runs of `size` numbers.
+template <class Work>
+static void by_numbers(Threads& threads, int64_t size, const Work& work) {
+  const int64_t tasks = pieces(size, kTaskNumbers);
+  threads.each(tasks, [&](int64_t task) {
+    work(task * kTaskNumbers, lesser(size, (task + 1) * kTaskNumbers));
+  });
+}
+
+// Calls work(first, last) for runs of rows of `depth` numbers.
+template <class Work>
+static void by_rows(Threads& threads, int64_t rows, int64_t depth, const Work& work) {
+  const int64_t each = greater(1, kTaskNumbers / depth), tasks = pieces(rows, each);
+  threads.each(tasks, [&](int64_t task) { work(task * each, lesser(rows, (task + 1) * each)); });
+}
+
+// Sums over rows, channel by channel, are cut into this many partial sums.
+static int64_t partial_sums(int64_t rows, int64_t depth) {
+  return greater(1, lesser(64, rows * depth / kTaskNumbers));
+}

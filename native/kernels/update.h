@@ -1,0 +1,126 @@
+// One step of an optimizer on one parameter, in place. Factors are made in double, once a call.
+
+struct SgdCall {
+  int64_t size;
+  double momentum;
+  int64_t nesterov;
+  double l2, l1, decay;
+};
+
+static bool sgd_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const SgdCall*>(parameters);
+  if (p.size <= 0) return false;
+  bytes[0] = bytes[3] = p.size * 4;
+  bytes[1] = bytes[2] = 8;
+  bytes[4] = p.momentum != 0.0 ? p.size * 4 : 0;
+  return true;
+}
+
+// What regularisation makes of a gradient: g + l2·w + l1·sign(w).
+struct Regular {
+  float l2, l1;
+  float operator()(float g, float w) const {
+    const float sign = w > 0.0f ? l1 : w < 0.0f ? -l1 : 0.0f;
+    return g + l2 * w + sign;
+  }
+};
+
+static void sgd(const Call& call, Threads& threads) {
+  const auto& p = call.as<SgdCall>();
+  const float* __restrict g = call.at<float>(0);
+  const double rate = *call.at<double>(1);
+  float* __restrict w = call.at<float>(3);
+  float* __restrict v = call.at<float>(4);
+  const Regular regular{static_cast<float>(p.l2), static_cast<float>(p.l1)};
+  const float shrink = static_cast<float>(1.0 - rate * p.decay), step = static_cast<float>(rate);
+  const float momentum = static_cast<float>(p.momentum);
+  by_numbers(threads, p.size, [&](int64_t first, int64_t last) {
+    if (p.momentum == 0.0) {
+      for (int64_t i = first; i < last; ++i) w[i] = shrink * w[i] - step * regular(g[i], w[i]);
+    } else if (p.nesterov) {
+      for (int64_t i = first; i < last; ++i) {
+        const float d = regular(g[i], w[i]);
+        v[i] = momentum * v[i] + d;
+        w[i] = shrink * w[i] - step * (d + momentum * v[i]);
+      }
+    } else {
+      for (int64_t i = first; i < last; ++i) {
+        v[i] = momentum * v[i] + regular(g[i], w[i]);
+        w[i] = shrink * w[i] - step * v[i];
+      }
+    }
+  });
+}
+
+struct RmspropCall {
+  int64_t size;
+  double alpha, epsilon, momentum, l2, l1, decay;
+};
+
+static bool rmsprop_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const RmspropCall*>(parameters);
+  if (p.size <= 0) return false;
+  bytes[0] = bytes[3] = bytes[4] = p.size * 4;
+  bytes[1] = bytes[2] = 8;
+  bytes[5] = p.momentum != 0.0 ? p.size * 4 : 0;
+  return true;
+}
+
+static void rmsprop(const Call& call, Threads& threads) {
+  const auto& p = call.as<RmspropCall>();
+  const float* __restrict g = call.at<float>(0);
+  const double rate = *call.at<double>(1);
+  float* __restrict w = call.at<float>(3);
+  float* __restrict s = call.at<float>(4);
+  float* __restrict v = call.at<float>(5);
+  const Regular regular{static_cast<float>(p.l2), static_cast<float>(p.l1)};
+  const float shrink = static_cast<float>(1.0 - rate * p.decay), step = static_cast<float>(rate);
+  const float alpha = static_cast<float>(p.alpha), rest = static_cast<float>(1.0 - p.alpha);
+  const float epsilon = static_cast<float>(p.epsilon), momentum = static_cast<float>(p.momentum);
+  by_numbers(threads, p.size, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      const float d = regular(g[i], w[i]);
+      s[i] = alpha * s[i] + rest * d * d;
+      float move = d / (sqrtf(s[i]) + epsilon);
+      if (p.momentum != 0.0) move = v[i] = momentum * v[i] + move;
+      w[i] = shrink * w[i] - step * move;
+    }
+  });
+}
+
+struct AdamCall {
+  int64_t size;
+  double beta1, beta2, epsilon, l2, l1, decay;
+};
+
+static bool adam_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const AdamCall*>(parameters);
+  if (p.size <= 0) return false;
+  bytes[0] = bytes[3] = bytes[4] = bytes[5] = p.size * 4;
+  bytes[1] = bytes[2] = 8;
+  return true;
+}
+
+static void adam(const Call& call, Threads& threads) {
+  const auto& p = call.as<AdamCall>();
+  const float* __restrict g = call.at<float>(0);
+  const double rate = *call.at<double>(1), number = static_cast<double>(*call.at<uint64_t>(2));
+  float* __restrict w = call.at<float>(3);
+  float* __restrict m = call.at<float>(4);
+  float* __restrict s = call.at<float>(5);
+  const Regular regular{static_cast<float>(p.l2), static_cast<float>(p.l1)};
+  const float shrink = static_cast<float>(1.0 - rate * p.decay);
+  const float step = static_cast<float>(rate / (1.0 - pow(p.beta1, number)));
+  const float root = static_cast<float>(1.0 / sqrt(1.0 - pow(p.beta2, number)));
+  const float epsilon = static_cast<float>(p.epsilon);
+  const float beta1 = static_cast<float>(p.beta1), rest1 = static_cast<float>(1.0 - p.beta1);
+  const float beta2 = static_cast<float>(p.beta2), rest2 = static_cast<float>(1.0 - p.beta2);
+  by_numbers(threads, p.size, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      const float d = regular(g[i], w[i]);
+      m[i] = beta1 * m[i] + rest1 * d;
+      s[i] = beta2 * s[i] + rest2 * d * d;
+      w[i] = shrink * w[i] - step * m[i] / (sqrtf(s[i]) * root + epsilon);
+    }
+  });
+}

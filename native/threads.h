@@ -1,0 +1,48 @@
+// A team of threads that share out numbered tasks. Which thread runs a task never shows in a result.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace hubel {
+
+class Threads {
+ public:
+  explicit Threads(int count);
+  ~Threads();
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+  int count() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls task(0) … task(tasks - 1), each once, and returns when all are done.
+  template <class Task>
+  void each(int64_t tasks, const Task& task) {
+    run(tasks, [](const void* given, int64_t index) { (*static_cast<const Task*>(given))(index); },
+        &task);
+  }
+
+ private:
+  using Function = void (*)(const void*, int64_t);
+
+  void run(int64_t tasks, Function function, const void* argument);
+  void serve();
+  void share();
+
+  std::vector<std::thread> workers_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::atomic<uint64_t> round_{0};
+  std::atomic<int64_t> next_{0};
+  std::atomic<int> busy_{0};
+  std::atomic<bool> stop_{false};
+  int64_t tasks_ = 0;
+  Function function_ = nullptr;
+  const void* argument_ = nullptr;
+};
+
+}  // namespace hubel

@@ -1,0 +1,84 @@
+"""The `hubel` command: one file a subcommand, each of which imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from hubel import __version__
+from hubel.cli import check, evaluate, info, predict, train
+from hubel.errors import HubelError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="hubel",
+    help="Convolutional networks: described in a line of text, checked, trained, and used.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("check")(check.check)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("info")(info.info)
+
+# What a wrong flag raises. Which package it lives in depends on Typer's version, this does not.
+_FlagError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"hubel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-V", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 2 for what a user can mend, 130 after
+    Ctrl-C, and for `check` 1 where the network has problems.
+    """
+    command = typer.main.get_command(app)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        status = command.main(given, prog_name="hubel", standalone_mode=False)
+        sys.stdout.flush()
+    except HubelError as error:
+        return _fail(str(error))
+    except _FlagError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            return 2
+        return _fail(error.format_message())  # type: ignore[attr-defined]
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        # The reader of a pipe has gone; Python would complain once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {(error.strerror or str(error)).lower()}")
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str, status: int = 2) -> int:
+    print(f"hubel: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,46 @@
+"""`hubel check`: a network's arithmetic, layer by layer, before anything runs."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import Annotated
+
+import typer
+
+from hubel.cli.values import input_size, print_json
+
+__all__ = ["check"]
+
+
+def check(
+    net: Annotated[str, typer.Argument(help="The network's text, a .hub file, or a shipped name.")],
+    input: Annotated[  # noqa: A002 - the flag's name
+        str | None,
+        typer.Option(metavar="HxWxC", help="Size of the images; shipped nets have their own."),
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="What fc without a number has as outputs.")
+    ] = None,
+    fit: Annotated[
+        str, typer.Option(help="Where a window does not divide: strict, floor or ceil.")
+    ] = "strict",
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "-b", help="For the memory of training.")
+    ] = 128,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Check a network: sizes, parameters, cost, and every problem with its smallest fix."""
+    from hubel.cli.terminal import has_color
+    from hubel.graph.check import check as check_network
+    from hubel.views import summary
+
+    size = None if input is None else input_size(input)
+    report = check_network(net, size, classes=classes, fit=fit, batch_size=batch_size)  # type: ignore[arg-type]
+    if json:
+        print_json(report.to_dict())
+    else:
+        width = shutil.get_terminal_size((100, 24)).columns
+        print(summary.render(report, width=width, color=has_color(sys.stdout)))
+    if not report.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,56 @@
+"""What the terminal can show, and where messages go: data to standard output, the rest to error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TextIO
+
+__all__ = ["Stop", "has_color", "interruptible", "is_terminal", "say"]
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether lines on a stream can be overwritten, as a progress bar does."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def has_color(stream: TextIO) -> bool:
+    """Whether colours are wanted there (https://no-color.org)."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
+def say(*lines: str) -> None:
+    """Print lines on the standard error."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+
+
+class Stop:
+    """Whether a signal has asked for the end, and with which exit status."""
+
+    status: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Note the first signal; the second one ends the process at once."""
+        self.status = 128 + number
+        signal.signal(number, signal.SIG_DFL)
+        if number == signal.SIGINT:
+            say("", "Finishing the step; Ctrl-C again stops at once.")
+
+
+@contextmanager
+def interruptible() -> Iterator[Stop]:
+    """Within the block, Ctrl-C and a request to terminate are noted instead of obeyed."""
+    stop = Stop()
+    before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, stop)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

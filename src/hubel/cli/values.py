@@ -1,0 +1,63 @@
+"""What is written on a command line, to what it means."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hubel.errors import UsageError
+from hubel.train.run import BEST
+
+__all__ = ["duration", "image_size", "input_size", "model_file", "print_json"]
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+
+
+def duration(text: str) -> float:
+    """Seconds of "30s", "10m", "1.5h" or a plain number.
+
+    >>> duration("1.5m")
+    90.0
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?)([smh]?)", text.strip().lower())
+    if found is None or not float(found[1]):
+        raise UsageError(f"--time {text} is no time", hint="write 30s, 10m or 2h")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def input_size(text: str) -> tuple[int, int, int]:
+    """(height, width, depth) of "32x32x3".
+
+    >>> input_size("28x28x1")
+    (28, 28, 1)
+    """
+    found = re.fullmatch(r"(\d+)[x×](\d+)[x×](\d+)", text.strip().lower())
+    if found is None:
+        raise UsageError(
+            f"--input {text} is no size", hint="write HEIGHTxWIDTHxDEPTH, such as 32x32x3"
+        )
+    return int(found[1]), int(found[2]), int(found[3])
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """(height, width) of "64" or "48x64".
+
+    >>> image_size("48x64")
+    (48, 64)
+    """
+    found = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text.strip().lower())
+    if found is None or int(found[1]) < 1 or int(found[2] or 1) < 1:
+        raise UsageError(f"--size {text} is no size", hint="write 64 or HEIGHTxWIDTH, 48x64")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def model_file(path: Path) -> Path:
+    """A model file, or the best one of a run folder."""
+    return path / BEST if path.is_dir() else path
+
+
+def print_json(content: object) -> None:
+    """Print JSON on the standard output."""
+    import json
+
+    print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))

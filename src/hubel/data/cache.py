@@ -1,0 +1,155 @@
+"""Decoded images kept between runs, in the user's cache folder and never beside the images.
+
+An entry is two files: `KEY.pixels`, the bytes of the array, which is mapped into memory, and
+`KEY.json` with its shape, its digest and the facts that belong to it. The second is written last
+and has a digest of its own, so that an entry is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hubel.files import replacing
+
+__all__ = ["CacheError", "Entry", "directory", "find", "key_of", "store"]
+
+_VERSION = 1
+_UNUSED_DAYS = 30
+_SPARE_BYTES = 64 * 2**20
+_BLOCK = 2**22
+
+
+class CacheError(Exception):
+    """The cache cannot be written; the reason is its text. It costs the cache and nothing else."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """An array (N, …) uint8, read-only, its digest, and the facts stored with it."""
+
+    images: np.ndarray
+    digest: str
+    facts: dict[str, Any]
+
+
+def directory() -> Path:
+    """Return the folder of the cache: `HUBEL_CACHE`, or `hubel` in the platform's own place."""
+    if chosen := os.environ.get("HUBEL_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        return (Path(local) if local else Path.home() / "AppData" / "Local") / "hubel" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "hubel"
+    # The XDG base directory specification wants relative values ignored.
+    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache") / "hubel"
+
+
+def key_of(parts: object) -> str:
+    """Return the key of what JSON-able `parts` describe, other for every version of the cache."""
+    text = json.dumps([_VERSION, parts])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def find(key: str) -> Entry | None:
+    """Return the entry of `key`; None where there is none or where any byte of it is wrong."""
+    pixels, about = _paths(key)
+    try:
+        record = json.loads(about.read_bytes())
+        body, seal = record["body"], record["seal"]
+        if seal != key_of(body) or body["key"] != key:
+            return None
+        shape = tuple(body["shape"])
+        if pixels.stat().st_size != math.prod(shape):
+            return None
+        images = np.memmap(pixels, np.uint8, "r", shape=shape)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    flat = images.reshape(-1)
+    for start in range(0, len(flat), _BLOCK):
+        digest.update(flat[start : start + _BLOCK])  # type: ignore[arg-type]
+    if digest.hexdigest() != body["digest"]:
+        return None
+    with suppress(OSError):
+        os.utime(about)  # a read-only cache can be used, it only cannot say when it was
+    return Entry(images, body["digest"], body["facts"])
+
+
+def store(
+    key: str,
+    most: int,
+    shape: tuple[int, ...],
+    chunks: Iterable[np.ndarray],
+    facts: Callable[[], dict[str, Any]],
+) -> Entry:
+    """Write the chunks (K, *shape), at most `most` rows in all, and return them as an entry.
+
+    `facts` is called after the last chunk. Raises `CacheError` when the folder cannot be written
+    or would be full, and passes on what the chunks and the facts raise, `OSError` as `CacheError`.
+    """
+    pixels, about = _paths(key)
+    row = math.prod(shape)
+    try:
+        pixels.parent.mkdir(parents=True, exist_ok=True)
+        _forget_unused(pixels.parent)
+        free = shutil.disk_usage(pixels.parent).free
+    except OSError as error:
+        raise CacheError(_reason(error)) from None
+    if free < most * row + _SPARE_BYTES:
+        raise CacheError(f"{most * row:,} bytes are needed and {free:,} are free")
+    digest = hashlib.blake2b(digest_size=16)
+    count = 0
+    try:
+        with replacing(pixels) as file:
+            for chunk in chunks:
+                block = np.ascontiguousarray(chunk).reshape(-1).data
+                digest.update(block)
+                file.write(block)
+                count += len(chunk)
+            body: dict[str, Any] = {
+                "key": key,
+                "shape": [count, *shape],
+                "digest": digest.hexdigest(),
+                "facts": facts(),
+            }
+        with replacing(about) as file:
+            file.write(json.dumps({"seal": key_of(body), "body": body}).encode())
+        images = np.memmap(pixels, np.uint8, "r", shape=(count, *shape))
+    except OSError as error:
+        raise CacheError(_reason(error)) from None
+    return Entry(images, digest.hexdigest(), body["facts"])
+
+
+def _forget_unused(folder: Path) -> None:
+    """Delete entries that no run has used for a month and what killed runs left behind."""
+    oldest = time.time() - _UNUSED_DAYS * 86_400
+    for path in (*folder.glob("*.json"), *folder.glob(".*.tmp")):
+        with suppress(OSError):  # another process may be deleting the same
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+                if path.suffix == ".json":
+                    path.with_suffix(".pixels").unlink()
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.strerror or error} ({directory()})"
+
+
+def _paths(key: str) -> tuple[Path, Path]:
+    folder = directory() / "images"
+    return folder / f"{key}.pixels", folder / f"{key}.json"

@@ -1,0 +1,70 @@
+"""A dataset: images with labels, split in three, and everything that was odd about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["Dataset", "ImageProblem", "Split", "printable"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Images (N, H, W, C), the class number of each, and the file that each came from.
+
+    Images are uint8, or float32 where arrays of that type were given, and may lie in a file that
+    is mapped into memory. Names are relative to the dataset's folder, with forward slashes; there
+    are none for images that came from arrays.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    files: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageProblem:
+    """A file or folder that was left out, and why."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Three splits over the same classes, in the order of the class numbers.
+
+    `validation` never shares an image with `train`; `test` is for the final score alone.
+    `conversions` counts what had to be done to the images ("palette", "16-bit", …), `notes` are
+    sentences that a user should read, and `fingerprint` changes with any pixel, label or split.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split | None = None
+    problems: tuple[ImageProblem, ...] = ()
+    conversions: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+
+def printable(name: str) -> str:
+    r"""Return a file's name as one line that any terminal and any UTF-8 file can take.
+
+    >>> printable("a\nb"), printable("caf\udce9.jpg"), printable("日本 é.png")
+    ('a\\nb', 'caf\\xe9.jpg', '日本 é.png')
+    """
+    escaped = "".join(
+        c if c.isprintable() or 0xDC80 <= ord(c) <= 0xDCFF else repr(c)[1:-1] for c in name
+    )
+    return escaped.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,83 @@
+"""What a caller may feed a graph: the one check of it, for every engine."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from hubel.engine.session import Array, Feeds
+from hubel.errors import DataError, UsageError
+from hubel.graph.op import Graph, Value
+
+__all__ = ["check_feeds"]
+
+# Counted rather than measured: dropout hashes them and Adam's bias correction raises to them.
+WHOLE_NUMBERS = ("seed", "step")
+
+
+def check_feeds(graph: Graph, feeds: Feeds) -> dict[str, Array]:
+    """The feeds that the graph reads, as arrays of the caller's own number types.
+
+    Raises UsageError for a feed that is missing or has the wrong shape or number type, DataError
+    for a label that is no class.
+    """
+    checked: dict[str, Array] = {}
+    batch: tuple[str, int] | None = None
+    for value in graph.values.values():
+        if not value.fed:
+            continue
+        if value.name not in feeds:
+            raise UsageError(
+                f"the graph reads {value.name!r}, which was not fed",
+                hint=f"feed {value.name!r} with shape {_shape(value)}",
+            )
+        array = np.asarray(feeds[value.name])
+        _check_shape(value, array)
+        _check_numbers(value, array)
+        if value.batched:
+            if batch is not None and array.shape[0] != batch[1]:
+                raise UsageError(
+                    f"{value.name!r} has {array.shape[0]} entries, but {batch[0]!r} has {batch[1]}",
+                    hint="feed one entry an image",
+                )
+            batch = (value.name, array.shape[0])
+        checked[value.name] = array
+    _check_labels(graph, checked)
+    return checked
+
+
+def _shape(value: Value) -> str:
+    sides = ("N", *map(str, value.shape)) if value.batched else tuple(map(str, value.shape))
+    return f"({', '.join(sides)}{',' * (len(sides) == 1)})"
+
+
+def _check_shape(value: Value, array: Array) -> None:
+    shape = array.shape[1:] if value.batched else array.shape
+    if shape != value.shape or (value.batched and array.ndim == 0):
+        raise UsageError(f"{value.name!r} has shape {array.shape}, but must be {_shape(value)}")
+    if value.batched and array.shape[0] == 0:
+        raise UsageError(f"{value.name!r} holds no image", hint="feed at least one")
+
+
+def _check_numbers(value: Value, array: Array) -> None:
+    whole = value.role == "label" or value.name in WHOLE_NUMBERS
+    if array.dtype.kind not in ("iu" if whole else "iuf"):
+        wanted = "whole numbers" if whole else "numbers"
+        raise UsageError(f"{value.name!r} must hold {wanted}, not {array.dtype}")
+
+
+def _check_labels(graph: Graph, feeds: dict[str, Array]) -> None:
+    for node in graph.nodes:
+        for name in node.inputs:
+            if graph[name].role != "label":
+                continue
+            classes = prod(graph[node.inputs[0]].shape)
+            labels = feeds[name]
+            wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+            if wrong.size:
+                raise DataError(
+                    f"the label {labels[wrong[0]]} of image {wrong[0]} (from 0) is no class",
+                    where=name,
+                    hint=f"labels of {classes} classes are 0 to {classes - 1}",
+                )

@@ -1,0 +1,213 @@
+"""The compiled engine: graphs lowered to programs, one for each graph and batch size, and run in C++."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from math import prod
+from struct import pack, unpack
+
+import numpy as np
+
+from hubel import _native
+from hubel.engine.feeds import check_feeds
+from hubel.engine.session import Array, Feeds
+from hubel.errors import UsageError
+from hubel.graph.op import Graph, Value
+from hubel.program import kernels
+from hubel.program.fuse import fuse
+from hubel.program.lower import lower
+from hubel.program.plan import plan
+from hubel.program.program import ALIGNMENT, Buffer, Memory, Program
+from hubel.program.verify import verify
+
+__all__ = ["NativeSession", "instruction_sets"]
+
+MEMORIES: tuple[Memory, ...] = ("arena", "store", "scalars", "results", "input", "labels")
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """The instruction sets that this build and this processor both have, best first."""
+    return tuple(name for name, available in _native.instruction_sets() if available)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    graph: Graph
+    program: Program
+    compiled: _native.Program
+    results: Array
+
+
+class NativeSession:
+    """A session of the compiled engine, in float32.
+
+    `threads` None means every core that the process may use; the environment's HUBEL_ISA names an
+    instruction set instead of the best. Raises UsageError for a number of threads below 1 and for
+    an instruction set that the processor lacks.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        if threads is not None and not 1 <= threads <= 1024:
+            raise UsageError(f"threads must be between 1 and 1024, not {threads}")
+        wanted = os.environ.get("HUBEL_ISA", "")
+        if wanted and wanted not in instruction_sets():
+            raise UsageError(
+                f"this processor has no instruction set {wanted!r}",
+                where="HUBEL_ISA",
+                hint=f"use one of {', '.join(instruction_sets())}, or unset it",
+            )
+        self._machine = _native.Machine(wanted, threads or 0)
+        self._placed: dict[str, tuple[Buffer, tuple[int, ...]]] = {}
+        self._written: set[str] = set()
+        self._store = _memory(0)
+        self._used = 0
+        self._arena = _memory(0)
+        self._loaded: dict[tuple[int, int], _Loaded] = {}
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use."""
+        return self._machine.isa
+
+    @property
+    def threads(self) -> int:
+        """The number of threads in use."""
+        return self._machine.threads
+
+    def write(self, name: str, array: Array) -> None:
+        """Keeps a copy of a persistent value."""
+        values = np.asarray(array, dtype=np.float32)
+        if name not in self._placed or self._placed[name][1] != values.shape:
+            self._place(name, values.shape)
+        self._written.add(name)
+        self._view(name)[...] = values
+
+    def read(self, name: str) -> Array:
+        """A copy of a persistent value. Raises UsageError for one that does not exist."""
+        if name not in self._written:
+            raise UsageError(f"there is no value {name!r}")
+        return self._view(name).copy()
+
+    def run(self, graph: Graph, feeds: Feeds) -> dict[str, Array]:
+        """Runs every node once and gives the graph's outputs by name."""
+        fed = check_feeds(graph, feeds)
+        (batch,) = {len(fed[value.name]) for value in graph.with_role("input")}
+        loaded = self._load(graph, batch)
+        program = loaded.program
+        if self._arena.size < program.sizes["arena"]:
+            self._arena = _memory(program.sizes["arena"])
+        memories = {
+            "arena": self._arena,
+            "store": self._store,
+            "scalars": self._scalars(program, graph, fed),
+            "results": loaded.results,
+            "input": _plain(fed, "input", np.float32),
+            "labels": _plain(fed, "labels", np.int64),
+        }
+        self._machine.run(loaded.compiled, [memories[name] for name in MEMORIES])
+        return {
+            name: _result(loaded, buffer, shape, dtype)
+            for name, (buffer, shape, dtype) in zip(graph.outputs, program.results, strict=True)
+        }
+
+    def program(self, graph: Graph, batch: int) -> Program:
+        """The program that runs a graph on a batch of that size."""
+        return self._load(graph, batch).program
+
+    def _load(self, graph: Graph, batch: int) -> _Loaded:
+        key = (id(graph), batch)
+        if key not in self._loaded:
+            for value in graph.values.values():
+                if value.persistent:
+                    self._claim(value)
+            store = {name: buffer for name, (buffer, _) in self._placed.items() if name in graph.values}
+            program = verify(plan(fuse(lower(graph, batch, store))))
+            compiled = _native.Program(
+                self._machine, _steps(program), [program.sizes[name] for name in MEMORIES]
+            )
+            results = _memory(program.sizes["results"])
+            self._loaded[key] = _Loaded(graph, program, compiled, results)
+        return self._loaded[key]
+
+    def _claim(self, value: Value) -> None:
+        if value.name in self._written:
+            if self._placed[value.name][1] != value.shape:
+                raise UsageError(
+                    f"{value.name!r} has shape {self._placed[value.name][1]}, "
+                    f"but the graph needs {value.shape}"
+                )
+            return
+        if value.role != "slot":
+            raise UsageError(
+                f"{value.name!r} was never written", hint="write every parameter and statistic"
+            )
+        self.write(value.name, np.zeros(value.shape, np.float32))
+
+    def _place(self, name: str, shape: tuple[int, ...]) -> None:
+        size = -(-prod(shape) * 4 // ALIGNMENT) * ALIGNMENT
+        if self._used + size > self._store.size:
+            kept = self._store
+            self._store = _memory(2 * kept.size + size)
+            self._store[: kept.size] = kept
+        if name in self._placed:
+            self._loaded.clear()
+        self._placed[name] = (Buffer(name, size, "store", self._used), shape)
+        self._used += size
+
+    def _view(self, name: str) -> Array:
+        buffer, shape = self._placed[name]
+        return self._store[buffer.offset :][: prod(shape) * 4].view(np.float32).reshape(shape)
+
+    def _scalars(self, program: Program, graph: Graph, fed: dict[str, Array]) -> Array:
+        memory = _memory(program.sizes["scalars"])
+        for value in graph.with_role("scalar"):
+            number = fed[value.name].item()
+            kind = np.float64 if value.name == "rate" else np.uint64
+            whole = number if value.name == "rate" else number % 2**64
+            at = program.buffers[value.name].offset
+            memory[at : at + 8] = np.array([whole], kind).view(np.uint8)
+        return memory
+
+
+def _memory(size: int) -> Array:
+    """Zeroed bytes that start on a cache line."""
+    whole = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -whole.ctypes.data % ALIGNMENT
+    return whole[start : start + size]
+
+
+def _plain(fed: dict[str, Array], name: str, dtype: type) -> Array:
+    if name not in fed:
+        return _memory(0)
+    array = np.ascontiguousarray(fed[name], dtype=dtype)
+    return array.reshape(-1).view(np.uint8)
+
+
+def _result(loaded: _Loaded, buffer: str, shape: tuple[int, ...], dtype: str) -> Array:
+    placed = loaded.program.buffers[buffer]
+    size = prod(shape) * np.dtype(dtype).itemsize
+    found: Array = loaded.results[placed.offset : placed.offset + size].view(dtype).reshape(shape)
+    return found.copy()
+
+
+def _steps(program: Program) -> list[tuple[str, list[tuple[int, int, int]], list[int]]]:
+    steps = []
+    for call in program.calls:
+        places = []
+        for name in call.operands:
+            if name:
+                buffer = program.buffers[name]
+                places.append((MEMORIES.index(buffer.memory), buffer.offset, buffer.bytes))
+            else:
+                places.append((-1, 0, 0))
+        steps.append((call.kernel, places, [_word(x) for x in kernels.words(call.parameters)]))
+    return steps
+
+
+def _word(number: int | float) -> int:
+    """A parameter as the eight bytes that the compiled struct holds, read as a whole number."""
+    if isinstance(number, float):
+        (word,) = unpack("<q", pack("<d", number))
+        return int(word)
+    return int(number)

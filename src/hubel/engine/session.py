@@ -1,0 +1,39 @@
+"""What every engine offers: a session keeps the values that outlive a step, and runs graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
+
+from hubel.graph.op import Graph
+
+__all__ = ["Array", "Feeds", "Session"]
+
+Array: TypeAlias = NDArray[Any]
+Feeds: TypeAlias = Mapping[str, Array | float | int]
+
+
+class Session(Protocol):
+    """Parameters, statistics and slots by name, and the running of graphs on them.
+
+    Shapes are the graph's: images (H, W, C), convolution weights (F, F, C/groups, K), FC weights
+    (in, out), and (N, …) in front of what has one entry an image.
+    """
+
+    def write(self, name: str, array: Array) -> None:
+        """Keeps a copy of a persistent value."""
+        ...
+
+    def read(self, name: str) -> Array:
+        """A copy of a persistent value."""
+        ...
+
+    def run(self, graph: Graph, feeds: Feeds) -> dict[str, Array]:
+        """Runs every node once and gives the graph's outputs by name.
+
+        `feeds` holds "input" (N, H, W, C), and as far as the graph reads them "labels" (N,), "rate",
+        "step" and "seed". Persistent values that the graph updates are changed in place.
+        """
+        ...

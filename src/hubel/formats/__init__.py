@@ -1,0 +1,1 @@
+"""Files that a model is kept in."""

@@ -1,0 +1,251 @@
+"""The smallest edits that mend a network's problems, each verified by applying it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from hubel.errors import Fix, NetworkError, Problem
+from hubel.graph.build import LARGEST_SIDE, Built, build, describe
+from hubel.graph.edits import (
+    Edit,
+    apply,
+    branch_edits,
+    count_edits,
+    keeping_edits,
+    layers_of,
+    producer_of,
+    window_edits,
+)
+from hubel.graph.op import Shape
+from hubel.notation.parse import parse
+from hubel.notation.spec import Branches, Fit, Item, Layer, Repeat, Spec
+
+__all__ = ["with_fixes"]
+
+_MOST_FIXES = 5
+_MOST_TRIES = 4
+_FARTHEST_INPUT = 64
+_MOST_LAYERS_BUILT = 30_000
+_BY_WINDOW = ("misfit", "too-small", "padding")
+_BY_COUNT = ("groups", "maxout")
+_BY_INPUT = ("misfit", "too-small", "branches")
+
+_Key: TypeAlias = tuple[str, str]
+
+
+def with_fixes(
+    spec: Spec,
+    built: Built,
+    input: tuple[int, int, int],  # noqa: A002 - the public API's word
+    classes: int | None,
+    fit: Fit,
+) -> tuple[Problem, ...]:
+    """The problems of a built network, each with up to five fixes of different kinds.
+
+    A fix is kept if the edited text, parsed and built again, has lost the problem and gained none.
+    Fixes that leave the whole network without problems come first, then the smaller ones. However
+    broken a network is, only so many edits are tried.
+    """
+    if not built.problems:
+        return ()
+    bench = _Bench(spec.text, input, classes, fit, built)
+    inputs = bench.inputs() if any(one.code in _BY_INPUT for one in built.problems) else []
+    found: dict[_Key, tuple[Fix, ...]] = {}
+    for problem in built.problems:
+        key = _key(problem)
+        if key not in found:
+            others = inputs if problem.code in _BY_INPUT else []
+            found[key] = bench.fixes(problem, list(_edits(problem, spec, built)), others)
+    return tuple(replace(problem, fixes=found[_key(problem)]) for problem in built.problems)
+
+
+def _key(problem: Problem) -> _Key:
+    return problem.code, problem.layer
+
+
+def _edits(problem: Problem, spec: Spec, built: Built) -> Iterator[Edit]:
+    """What could mend one problem."""
+    if problem.layer not in built.reads:
+        return
+    sizes = [built.graph[name].shape for name in built.reads[problem.layer]]
+    if problem.code == "branches":
+        item = next(one for one in _joins(spec.items) if one.span == problem.span)
+        yield from branch_edits(item, _begins(item, built, problem.layer), sizes)
+        return
+    layer = next((one for one in layers_of(spec.items) if one.span == problem.span), None)
+    if layer is None:
+        return
+    if problem.code in _BY_WINDOW and layer.size is not None:
+        yield from window_edits(layer, sizes[0], problem.code)
+        if problem.code == "too-small":
+            yield from keeping_edits(spec.items)
+    elif problem.code in _BY_COUNT:
+        yield from count_edits(layer, sizes[0], producer_of(built, problem.layer), problem.code)
+
+
+def _joins(items: Iterable[Item]) -> Iterator[Branches]:
+    for item in items:
+        match item:
+            case Branches():
+                yield item
+                for branch in item.branches:
+                    yield from _joins(branch)
+            case Repeat():
+                yield from _joins(item.body)
+            case Layer():
+                pass
+
+
+def _begins(item: Branches, built: Built, join: str) -> Shape:
+    """The size of what all branches of a join read: going back from its ends, past its brackets."""
+    placed = {one.name: one for one in built.layers}
+    name = built.reads[join][0]
+    while name in placed and _within(placed[name].span, item.span):
+        name = placed[name].sources[0]
+    return built.graph[name].shape
+
+
+def _within(span: tuple[int, int], outer: tuple[int, int]) -> bool:
+    return outer[0] < span[0] and span[1] < outer[1]
+
+
+def _moved(span: tuple[int, int] | None, edit: Edit) -> tuple[int, int] | None:
+    """Where a span of the text lies after an edit."""
+    if span is None:
+        return None
+    first, last = span
+    for (start, stop), new in edit.changes:
+        moved = len(new) - (stop - start)
+        if start < span[0] or start == stop == span[0]:
+            first += moved
+        if start < span[1]:
+            last += moved
+    return first, last
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A verified fix: whether it leaves no problem at all, and how small it is."""
+
+    whole: bool
+    cost: int
+    fix: Fix
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        return not self.whole, self.cost
+
+
+@dataclass(slots=True)
+class _Bench:
+    """Where edits are tried out, as long as there are tries left."""
+
+    text: str
+    input: tuple[int, int, int]
+    classes: int | None
+    fit: Fit
+    built: Built
+    layers_left: int = _MOST_LAYERS_BUILT
+    known: frozenset[_Key] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.known = frozenset(_key(problem) for problem in self.built.problems)
+
+    def fixes(
+        self, problem: Problem, edits: list[Edit], inputs: list[_Candidate]
+    ) -> tuple[Fix, ...]:
+        """The best edit of each kind, in order, then input sizes as far as there is room."""
+        kinds = {edit.kind: None for edit in edits}
+        candidates = []
+        for kind in kinds:
+            best = self.best(problem, [edit for edit in edits if edit.kind == kind])
+            if best is not None:
+                candidates.append(best)
+        candidates += inputs[:1]
+        candidates.sort(key=lambda one: one.rank)
+        candidates = (candidates[:_MOST_FIXES] + inputs[1:])[:_MOST_FIXES]
+        return tuple(one.fix for one in sorted(candidates, key=lambda one: one.rank))
+
+    def best(self, problem: Problem, edits: list[Edit]) -> _Candidate | None:
+        """The smallest of some edits that leaves no problem, else the smallest that helps."""
+        best: _Candidate | None = None
+        for edit in sorted(edits, key=lambda one: one.cost)[:_MOST_TRIES]:
+            text = apply(self.text, edit)
+            left = self.problems(text, self.input)
+            if left is None or not self.helps(problem, edit, left):
+                continue
+            fix = Fix(edit.words, text, self.input)
+            if not left:
+                return _Candidate(True, edit.cost, fix)
+            best = best or _Candidate(False, edit.cost, fix)
+        return best
+
+    def helps(self, problem: Problem, edit: Edit, left: tuple[Problem, ...]) -> bool:
+        """Whether the problem is gone and no other has come."""
+        if not edit.shifts:
+            keys = {_key(one) for one in left}
+            return _key(problem) not in keys and keys <= self.known
+        # Layers are numbered anew, so problems are known by their place in the text.
+        after = Counter((one.code, one.span) for one in left)
+        before = Counter((one.code, _moved(one.span, edit)) for one in self.built.problems)
+        return after <= before and not after[problem.code, _moved(problem.span, edit)]
+
+    def problems(self, text: str, size: tuple[int, int, int]) -> tuple[Problem, ...] | None:
+        """What is wrong with a text on images of a size; None if it is no network or too dear."""
+        if self.layers_left <= 0:
+            return None
+        try:
+            spec = parse(text)
+        except NetworkError:
+            return None
+        built = build(spec, size, self.classes, self.fit)
+        self.layers_left -= max(len(built.layers), len(text) // 10) + 10 * len(built.problems)
+        return built.problems
+
+    def inputs(self) -> list[_Candidate]:
+        """The nearest smaller and larger images on which the whole network is exact."""
+        height, width, _ = self.input
+        if height == width:
+            return self.sizes((1, 1))
+        for direction in ((1, 0), (0, 1)):
+            if found := self.sizes(direction):
+                return found
+        return self.both_sides()
+
+    def sizes(self, direction: tuple[int, int]) -> list[_Candidate]:
+        found = []
+        for sign in (-1, 1):
+            for distance in range(1, _FARTHEST_INPUT + 1):
+                height = self.input[0] + sign * distance * direction[0]
+                width = self.input[1] + sign * distance * direction[1]
+                if self.fits((height, width)):
+                    found.append(self.resized((height, width)))
+                    break
+        return sorted(found, key=lambda one: one.cost)
+
+    def both_sides(self) -> list[_Candidate]:
+        """For images that are not square: sides that fit as squares do, put together."""
+        sides = []
+        for side in self.input[:2]:
+            near = sorted(
+                range(side - _FARTHEST_INPUT // 2, side + _FARTHEST_INPUT // 2),
+                key=lambda other, side=side: abs(other - side),  # type: ignore[misc]
+            )
+            sides.append(next((other for other in near if self.fits((other, other))), None))
+        height, width = sides
+        if height is None or width is None or not self.fits((height, width)):
+            return []
+        return [self.resized((height, width))]
+
+    def fits(self, size: tuple[int, int]) -> bool:
+        if min(size) < 1 or max(size) > LARGEST_SIDE:
+            return False
+        return self.problems(self.text, (*size, self.input[2])) == ()
+
+    def resized(self, size: tuple[int, int]) -> _Candidate:
+        cost = max(abs(size[axis] - self.input[axis]) for axis in range(2))
+        full = (*size, self.input[2])
+        return _Candidate(True, cost, Fix(f"input {describe(full)}", self.text, full))

@@ -1,0 +1,43 @@
+"""Batch normalisation: each channel to zero mean and unit variance, then scaled and shifted.
+
+y = weight·(x − mean)/√(variance + epsilon) + bias, with the batch's own statistics in training and
+running ones after it (Ioffe and Szegedy 2015). Running statistics move by `momentum` towards each
+batch's mean and unbiased variance, as in PyTorch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hubel.graph.op import Emit, Node, Op, Shape
+
+__all__ = ["OPS", "BatchNorm"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNorm:
+    """What keeps the division finite, and how far running statistics move at each step."""
+
+    epsilon: float = 1e-5
+    momentum: float = 0.1
+
+
+def _shapes(_: BatchNorm, x: Shape, weight: Shape, bias: Shape) -> tuple[Shape, ...]:
+    return (x, weight, weight)
+
+
+def _apply_shapes(_: BatchNorm, x: Shape, *rest: Shape) -> tuple[Shape, ...]:
+    return (x,)
+
+
+def _gradient(node: Node, dy: str, emit: Emit) -> tuple[str, ...]:
+    x, weight, _ = node.inputs
+    _, mean, inverse = node.outputs
+    return emit("batch_norm_grad", (x, dy, weight, mean, inverse), of=node.inputs)
+
+
+OPS = (
+    Op("batch_norm", _shapes, _gradient, batched=(True, False)),
+    Op("batch_norm_apply", _apply_shapes),
+    Op("batch_norm_grad", None, batched=(True, False)),
+)

@@ -1,0 +1,405 @@
+"""A network with weights on an engine: trained, asked, looked into, and kept in one file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hubel import engine as engines
+from hubel.data import preprocess as preprocessing
+from hubel.data.dataset import Dataset, Split
+from hubel.data.image import Resize
+from hubel.data.preprocess import Preprocess
+from hubel.engine import Array
+from hubel.errors import DataError, FormatError, UsageError
+from hubel.graph import modes
+from hubel.graph.op import Graph, Value
+from hubel.graph.ops.loss import CrossEntropy
+from hubel.network import Network
+from hubel.train import arrays, checkpoint, fit
+from hubel.train.arrays import Classes
+from hubel.train.checkpoint import Saved, TrainingState
+from hubel.train.diverged import Diverged
+from hubel.train.events import EpochDone, Event
+from hubel.train.initialise import initial
+from hubel.train.losses import softmax
+from hubel.train.metrics import Evaluation
+from hubel.train.progress import Progress
+from hubel.train.settings import EXTENDABLE, Settings, settings
+from hubel.train.step import step_graph, without_dropout
+
+__all__ = ["Model", "load"]
+
+# Images that run through the network at once where nobody says otherwise: memory stays bounded.
+_BATCH = 256
+
+
+class Model:
+    """A network and its weights, which begin from `seed` and `initialisation` alone.
+
+    Images are (N, H, W, C), or (N, H, W) for a depth of 1, uint8 or float32. A model that was never
+    trained takes their numbers as they are; training sets a preprocessing that every later call
+    applies. `classes` are the names of the scores in order, `resize` how images of other sizes are
+    to be brought to the network's. `engine` "native" is fast, "reference" plain NumPy in float64.
+
+    >>> model = Model(Network("fc2", input=(1, 1, 1)), engine="reference")
+    >>> model.set_parameters({"fc1.weight": [[1.0, 2.0]]})
+    >>> model.logits(np.array([[[[3.0]]]], np.float32)).tolist()
+    [[3.0, 6.0]]
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        *,
+        seed: int = 0,
+        engine: str = "native",
+        threads: int | None = None,
+        initialisation: str = "he",
+        classes: Sequence[str] | None = None,
+        resize: Resize = "squash",
+    ) -> None:
+        self.network = net
+        self.seed = seed
+        self.initialisation = initialisation
+        self.resize: Resize = resize
+        self.preprocess: Preprocess | None = None
+        self.settings: Settings | None = None
+        self.progress: Progress | None = None
+        self._fingerprint = ""
+        self._resumable = False
+        self.classes = self._named(classes)
+        self.session = engines.start(engine, threads)
+        for name, array in initial(net.built.parameters, initialisation, seed).items():
+            self.session.write(name, array)
+        for value in net.graph.with_role("statistic"):
+            start = float(value.name.endswith("running_var"))
+            self.session.write(value.name, np.full(value.shape, start, np.float32))
+
+    def train(
+        self,
+        x: ArrayLike | Dataset,
+        y: Classes | None = None,
+        *,
+        validation: tuple[ArrayLike, Classes] | None = None,
+        classes: Sequence[str] | None = None,
+        resume: bool = False,
+        **choices: Any,
+    ) -> Generator[Event, None, None]:
+        """Check everything, then return the run as a generator of events.
+
+        `x` and `y` are images and their classes, by number or by name, or `x` is a whole Dataset.
+        Without `validation`, `val_fraction` of the images is set aside for it. The `choices` are
+        those of `hubel.train.settings.Settings`. Leaving the generator ends the run; a run that was
+        left, or was loaded from a file, goes on with `resume`: the same data, the same choices,
+        except that it may last longer. Raises UsageError and DataError for what cannot be used, and
+        from the generator HubelError where the numbers are no longer finite.
+        """
+        chosen = self._resumed(choices) if resume else settings(**{"seed": self.seed, **choices})
+        if isinstance(x, Dataset):
+            if y is not None or validation is not None or classes is not None:
+                raise UsageError("a Dataset brings its own classes and validation images")
+            names = self._named(x.classes)
+            training, held_out = x.train, x.validation if len(x.validation) else None
+            arrays.as_images(training.images, self.network.input)
+        else:
+            if y is None:
+                raise UsageError("the classes of the images are missing", hint="train(x, y)")
+            given = arrays.names_in(y) if classes is None and not self.settings else classes
+            names = self.classes if given is None else self._named(given)
+            size = self.network.input
+            training, held_out = arrays.as_split(x, y, size, names), None
+            if validation is not None:
+                held_out = arrays.as_split(*validation, size, names)
+            elif chosen.val_fraction:
+                training, held_out = arrays.held_out(training, chosen.val_fraction, chosen.seed)
+        fingerprint = arrays.fingerprint(training, held_out, names)
+        progress = None
+        if resume:
+            if fingerprint != self._fingerprint:
+                raise DataError(
+                    "the images, their classes or their order are not those of the run",
+                    hint="resume with the same data, or start a new run on this one",
+                )
+            progress = self.progress
+        else:
+            self.preprocess = (
+                None
+                if chosen.preprocess is None
+                else preprocessing.fit(training.images, chosen.preprocess)
+            )
+        self.classes, self.settings, self._fingerprint = names, chosen, fingerprint
+        self.progress, self._resumable = progress or Progress(), True
+        graph = self.network.graph
+        return self._followed(
+            fit.train(self.session, graph, training, held_out, self.preprocess, chosen, progress)
+        )
+
+    def fit(
+        self, x: ArrayLike | Dataset, y: Classes | None = None, **choices: Any
+    ) -> tuple[EpochDone, ...]:
+        """Train to the end, as `train` does, and return the history: one row an epoch."""
+        for _ in self.train(x, y, **choices):
+            pass
+        assert self.progress is not None
+        return self.progress.history
+
+    def predict(self, x: ArrayLike, batch_size: int = _BATCH) -> NDArray[np.float64]:
+        """The probability of each class for each image, (N, classes)."""
+        return softmax(self.logits(x, batch_size))
+
+    def logits(self, x: ArrayLike, batch_size: int = _BATCH) -> Array:
+        """The scores of each image, (N, classes), before the softmax."""
+        (scores,) = self._run(self._inference, x, batch_size).values()
+        return scores.reshape(len(scores), -1)
+
+    def evaluate(self, x: ArrayLike, y: Classes, batch_size: int = _BATCH) -> dict[str, float]:
+        """The mean loss and the accuracy on images and their classes."""
+        measured = self.measure(x, y, batch_size)
+        return {"loss": measured.loss, "accuracy": measured.accuracy}
+
+    def measure(self, x: ArrayLike, y: Classes, batch_size: int = _BATCH) -> Evaluation:
+        """As `evaluate`, with the confusion matrix and the 95 % interval of the accuracy."""
+        split = arrays.as_split(x, y, self.network.input, self.classes)
+        loss = self.settings.loss if self.settings else "cross-entropy"
+        return fit.evaluate(self.session, self._inference, split, self.preprocess, loss, batch_size)
+
+    def activations(self, x: ArrayLike, batch_size: int = _BATCH) -> dict[str, Array]:
+        """What every layer makes of the images in inference mode, (N, H, W, C) or (N, outputs)."""
+        sources, graph = self._layers
+        made = self._run(graph, x, batch_size) if graph.outputs else {}
+        if "input" in sources.values():
+            made["input"] = self._prepared(arrays.as_images(x, self.network.input))
+        return {layer: made[source] for layer, source in sources.items()}
+
+    def gradients(self, x: ArrayLike, y: Classes) -> tuple[float, dict[str, Array]]:
+        """The mean softmax cross-entropy of one batch, and its gradients by parameter and "input".
+
+        Batch normalisation uses the batch's own statistics, as in training, but the running ones
+        stay as they are; dropout drops nothing, so that the same images give the same numbers. The
+        gradient by "input" is that by the preprocessed image.
+        """
+        split = arrays.as_split(x, y, self.network.input, self.classes)
+        gradients, graph = self._gradients
+        statistics = {
+            value.name: self.session.read(value.name) for value in graph.with_role("statistic")
+        }
+        try:
+            results = self.session.run(
+                graph, {"input": self._prepared(split.images), "labels": split.labels}
+            )
+        finally:
+            for name, array in statistics.items():
+                self.session.write(name, array)
+        return float(results["loss"]), {name: results[made] for name, made in gradients.items()}
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Copies of all weights and running statistics by name."""
+        return {name: self.session.read(name) for name in self._kept()}
+
+    def set_parameters(self, given: Mapping[str, ArrayLike]) -> None:
+        """Set some or all weights and running statistics; raises UsageError naming all misfits."""
+        kept = self._kept()
+        values = {name: np.asarray(array) for name, array in given.items()}
+        problems = []
+        for name, array in values.items():
+            if name not in kept:
+                problems.append(f"there is no {name}")
+            elif array.shape != kept[name].shape:
+                problems.append(f"{name} has shape {kept[name].shape}, not {array.shape}")
+            elif array.dtype.kind not in "fiu":
+                problems.append(f"{name} holds numbers, not {array.dtype}")
+        if problems:
+            raise UsageError("; ".join(problems), hint=f"the names are {', '.join(kept)}")
+        for name, array in values.items():
+            self.session.write(name, array)
+
+    def save(self, path: str | os.PathLike[str], *, resumable: bool = True) -> None:
+        """Write the model to one file, which replaces `path` only once it is whole.
+
+        Without `resumable` what the optimizer keeps is left out: the file is smaller, and no run can
+        go on from it. Raises HubelError, and leaves the old file, where a weight is not finite.
+        """
+        training = None
+        if self.settings is not None and self.progress is not None:
+            slots = {}
+            if resumable and self._resumable:
+                slots = {name: self.session.read(name) for name in self._slots(self.settings)}
+            training = TrainingState(
+                self.settings,
+                self.progress,
+                self._fingerprint,
+                self._resumable and resumable,
+                slots,
+            )
+        net = self.network
+        saved = Saved(
+            net=net.text,
+            input=net.input,
+            fit=net.fit,
+            classes=self.classes,
+            seed=self.seed,
+            initialisation=self.initialisation,
+            preprocess=self.preprocess,
+            resize=self.resize,
+            tensors=self.parameters,
+            training=training,
+        )
+        checkpoint.write(path, saved)
+
+    def _restore(self, saved: Saved) -> None:
+        """Take over weights and the state of training; raises UsageError where they do not fit."""
+        missing = self._kept().keys() - saved.tensors.keys()
+        if missing:
+            raise UsageError(f"there is no {', '.join(sorted(missing))} in it")
+        self.set_parameters(saved.tensors)
+        self.preprocess = saved.preprocess
+        if saved.training is None:
+            return
+        self.settings = saved.training.settings
+        self.progress = saved.training.progress
+        self._fingerprint = saved.training.fingerprint
+        self._resumable = saved.training.resumable
+        if self._resumable:
+            for name, value in self._slots(self.settings).items():
+                array = saved.training.slots.get(name)
+                if array is None or array.shape != value.shape:
+                    raise UsageError(f"the optimizer's {name} is missing or has another shape")
+                self.session.write(name, array)
+
+    def _resumed(self, choices: Mapping[str, Any]) -> Settings:
+        if self.settings is None or self.progress is None:
+            raise UsageError("there is no run to resume: this model was never trained")
+        if not self._resumable:
+            raise UsageError(
+                "this model was saved without what the optimizer keeps, so no run can go on from it",
+                hint="resume from the run's last.hubel",
+            )
+        kept = asdict(self.settings)
+        changed = [
+            name
+            for name, given in choices.items()
+            if name not in EXTENDABLE and (name not in kept or given != kept[name])
+        ]
+        if changed:
+            before = ", ".join(f"{name} {kept.get(name)}" for name in changed)
+            after = ", ".join(f"{name} {choices[name]}" for name in changed)
+            raise UsageError(
+                f"a resumed run keeps its choices: it began with {before}, not {after}",
+                hint=f"only {', '.join(sorted(EXTENDABLE))} may change; else start a new run",
+            )
+        # A limit of time is that of one sitting; epochs and patience are those of the whole run.
+        chosen = settings(**{**kept, "time": None, **choices})
+        if chosen.epochs < self.progress.epoch:
+            raise UsageError(f"the run has {self.progress.epoch} epochs behind it already")
+        return chosen
+
+    def _followed(self, events: Generator[Event, None, None]) -> Generator[Event, None, None]:
+        with closing(events):
+            try:
+                for event in events:
+                    assert self.progress is not None
+                    self.progress = self.progress.after(event)
+                    yield event
+            except Diverged as error:
+                self.progress = error.progress
+                raise
+
+    def _named(self, names: Sequence[str] | None) -> tuple[str, ...]:
+        (scores,) = self.network.graph.outputs
+        count = prod(self.network.graph[scores].shape)
+        if names is None:
+            return tuple(map(str, range(count)))
+        named = tuple(map(str, names))
+        if len(named) != count:
+            raise UsageError(
+                f"there are {len(named)} classes, and the network has {count} outputs",
+                hint="write fc without a number, and it has as many outputs as there are classes",
+            )
+        if len(set(named)) < count:
+            twice = sorted({name for name in named if named.count(name) > 1})
+            raise UsageError(f"two classes are called {', '.join(twice)}")
+        return named
+
+    # An engine keeps what it prepared for a graph as long as it meets the very same one again.
+
+    @cached_property
+    def _inference(self) -> Graph:
+        return modes.for_inference(self.network.graph)
+
+    @cached_property
+    def _layers(self) -> tuple[dict[str, str], Graph]:
+        """The value that is each layer's output in inference, and the graph that gives them all."""
+        layers = [placed.name for placed in self.network.built.layers]
+        inference = modes.for_inference(self.network.graph, layers)
+        # A dropout layer passes on what it is given, so that several layers may share one output.
+        outputs = tuple(dict.fromkeys(name for name in inference.outputs if name != "input"))
+        sources = dict(zip(layers, inference.outputs, strict=True))
+        return sources, replace(inference, outputs=outputs)
+
+    @cached_property
+    def _gradients(self) -> tuple[dict[str, str], Graph]:
+        """The value that is the gradient by each parameter and "input", and the graph of them."""
+        scores = without_dropout(self.network.graph)
+        graph = modes.with_loss(scores, "softmax_cross_entropy", CrossEntropy())
+        wrt = [*(value.name for value in graph.with_role("parameter")), "input"]
+        graded = modes.with_gradients(graph, wrt)
+        return dict(zip(wrt, graded.outputs[len(graph.outputs) :], strict=True)), graded
+
+    def _kept(self) -> dict[str, Value]:
+        graph = self.network.graph
+        values = (*graph.with_role("parameter"), *graph.with_role("statistic"))
+        return {value.name: value for value in values}
+
+    def _slots(self, chosen: Settings) -> dict[str, Value]:
+        whole = step_graph(self.network.graph, chosen)
+        return {value.name: value for value in whole.with_role("slot")}
+
+    def _prepared(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        if self.preprocess is None:
+            return images.astype(np.float32)
+        return self.preprocess.apply(images)
+
+    def _run(self, graph: Graph, x: ArrayLike, batch_size: int) -> dict[str, Array]:
+        if batch_size < 1:
+            raise UsageError(f"batch_size is {batch_size}, at least 1 is needed")
+        images = arrays.as_images(x, self.network.input)
+        parts = [
+            self.session.run(graph, {"input": self._prepared(images[start : start + batch_size])})
+            for start in range(0, len(images), batch_size)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in graph.outputs}
+
+
+def load(
+    path: str | os.PathLike[str], *, engine: str = "native", threads: int | None = None
+) -> Model:
+    """The model that `Model.save` wrote, as it was; raises FormatError for a file that is damaged."""
+    saved = checkpoint.read(path)
+    model = Model(
+        Network(saved.net, input=saved.input, classes=len(saved.classes), fit=saved.fit),
+        seed=saved.seed,
+        initialisation=saved.initialisation,
+        engine=engine,
+        threads=threads,
+        classes=saved.classes,
+        resize=saved.resize,
+    )
+    try:
+        model._restore(saved)
+    except UsageError as error:
+        raise FormatError(
+            f"its parts do not fit together: {error.what}",
+            where=os.fspath(path),
+            hint="it was not written by Hubel, or changed since: take another copy",
+        ) from error
+    return model

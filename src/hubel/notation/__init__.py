@@ -1,0 +1,1 @@
+"""Text to Spec: the notation, which knows no shapes."""

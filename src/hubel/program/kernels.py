@@ -1,0 +1,304 @@
+"""The planner's side of the table of kernels: what each reads and writes, and its parameters.
+
+The compiled side is native/kernels.inc; a test holds the two together. A signature lists a kernel's
+operands in order: `name` is read, `name>` written, `name!` changed in place, `name?` may be left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from types import MappingProxyType
+from typing import Any
+
+__all__ = ["KERNELS", "PANEL", "Kernel", "packed_size", "words"]
+
+PANEL = 32
+"""Columns of weights that lie side by side; kPanel in native/brgemm.h."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Maps of images that lie in blocks, as [images / block][height][width][block][depth]."""
+
+    images: int
+    block: int
+    height: int
+    width: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyChannels:
+    """`depth` neighbouring channels of every row."""
+
+    rows: int
+    depth: int
+    from_depth: int
+    from_at: int
+    to_depth: int
+    to_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class PackWeights:
+    """Weights (taps, depth/groups, filters) to panels; `backward` exchanges depth and filters."""
+
+    taps: int
+    depth: int
+    filters: int
+    groups: int
+    backward: int
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A convolution's geometry and what is fused into it."""
+
+    images: int
+    block: int
+    height: int
+    width: int
+    depth: int
+    out_height: int
+    out_width: int
+    filters: int
+    rows: int
+    columns: int
+    stride_y: int
+    stride_x: int
+    top: int
+    left: int
+    dilation_y: int
+    dilation_x: int
+    groups: int
+    has_bias: int = 0
+    relu: int = 0
+    has_gate: int = 0
+    packed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WeightGradient:
+    """How the sum over places is cut: into `chunks` of map rows, and `parts` of the weights."""
+
+    convolution: Convolution
+    chunks: int
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """A pooling's geometry; `wide` positions take two bytes."""
+
+    images: int
+    block: int
+    height: int
+    width: int
+    depth: int
+    out_height: int
+    out_width: int
+    rows: int
+    columns: int
+    stride_y: int
+    stride_x: int
+    top: int
+    bottom: int
+    left: int
+    right: int
+    wide: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPoolGradient:
+    """A pooling's gradient, and whether it is closed where a ReLU's output is not positive."""
+
+    pooling: Pooling
+    has_gate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """An activation function, by its place in graph.ops.pointwise.FUNCTIONS, on `size` numbers."""
+
+    size: int
+    function: int
+    alpha: float
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """So many numbers."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of `depth` channels."""
+
+    rows: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Rows of `depth` outputs, each the largest of `pieces`."""
+
+    rows: int
+    depth: int
+    pieces: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Maps in blocks, the rate, and the layer's own stream of numbers."""
+
+    images: int
+    block: int
+    height: int
+    width: int
+    depth: int
+    rate: float
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Batch normalisation of rows; `update` moves the running statistics."""
+
+    rows: int
+    depth: int
+    epsilon: float
+    momentum: float
+    update: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Scores of so many images and classes."""
+
+    images: int
+    classes: int
+    smoothing: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Regularisation:
+    """The factors of one array's penalty; the `first` one starts the sum."""
+
+    size: int
+    l2: float
+    l1: float
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class SgdStep:
+    """See graph.ops.update."""
+
+    size: int
+    momentum: float
+    nesterov: int
+    l2: float
+    l1: float
+    decay: float
+
+
+@dataclass(frozen=True, slots=True)
+class RmspropStep:
+    """See graph.ops.update."""
+
+    size: int
+    alpha: float
+    epsilon: float
+    momentum: float
+    l2: float
+    l1: float
+    decay: float
+
+
+@dataclass(frozen=True, slots=True)
+class AdamStep:
+    """See graph.ops.update."""
+
+    size: int
+    beta1: float
+    beta2: float
+    epsilon: float
+    l2: float
+    l1: float
+    decay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel's operands, as its signature says, and the class of its parameters."""
+
+    signature: str
+    parameters: type
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """The operands with their marks, in order."""
+        return tuple(self.signature.split())
+
+
+KERNELS: Mapping[str, Kernel] = MappingProxyType(
+    {
+        "pack_maps": Kernel("images maps>", Layout),
+        "unpack_maps": Kernel("maps images>", Layout),
+        "copy_channels": Kernel("from to!", CopyChannels),
+        "pack_weights": Kernel("weight packed>", PackWeights),
+        "conv": Kernel("x weights bias? y>", Convolution),
+        "conv_input_grad": Kernel("dy weights gate? dx>", Convolution),
+        "conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", WeightGradient),
+        "max_pool": Kernel("x y> index>", Pooling),
+        "max_pool_grad": Kernel("dy index gate? dx>", MaxPoolGradient),
+        "average_pool": Kernel("x y>", Pooling),
+        "average_pool_grad": Kernel("dy dx>", Pooling),
+        "activation": Kernel("x y>", Function),
+        "activation_grad": Kernel("kept dy dx>", Function),
+        "add": Kernel("a b y>", Size),
+        "prelu": Kernel("x slope y>", Rows),
+        "prelu_grad": Kernel("x slope dy dx> dslope> workspace>", Rows),
+        "maxout": Kernel("x y>", Pieces),
+        "maxout_grad": Kernel("x dy dx>", Pieces),
+        "dropout": Kernel("x seed step y>", Drop),
+        "batch_norm": Kernel(
+            "x weight bias running_mean?! running_var?! y> mean> inverse> workspace>", Norm
+        ),
+        "batch_norm_apply": Kernel("x weight bias mean variance y> workspace>", Norm),
+        "batch_norm_grad": Kernel(
+            "x dy weight mean inverse dx> dweight> dbias> workspace>", Rows
+        ),
+        "softmax_cross_entropy": Kernel("scores labels losses> probabilities>", Loss),
+        "softmax_cross_entropy_grad": Kernel("probabilities labels dscores>", Loss),
+        "hinge": Kernel("scores labels losses>", Loss),
+        "hinge_grad": Kernel("scores labels dscores>", Loss),
+        "mean_loss": Kernel("losses loss>", Size),
+        "count_correct": Kernel("scores labels correct>", Loss),
+        "penalty": Kernel("weight penalty!", Regularisation),
+        "sgd": Kernel("gradient rate step weight! velocity?!", SgdStep),
+        "rmsprop": Kernel("gradient rate step weight! square! velocity?!", RmspropStep),
+        "adam": Kernel("gradient rate step weight! first! second!", AdamStep),
+    }
+)
+"""Every kernel of the compiled engine."""
+
+
+def words(parameters: Any) -> tuple[int | float, ...]:
+    """A kernel's parameters laid flat, in the order of the compiled struct's fields."""
+    return tuple(_flat(astuple(parameters)))
+
+
+def _flat(values: tuple[Any, ...]) -> list[int | float]:
+    found: list[int | float] = []
+    for value in values:
+        found.extend(_flat(value) if isinstance(value, tuple) else [value])
+    return found
+
+
+def packed_size(taps: int, inner: int, columns: int, groups: int) -> int:
+    """Numbers that weights take in panels."""
+    return groups * -(-columns // PANEL) * taps * inner * PANEL

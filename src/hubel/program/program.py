@@ -1,0 +1,78 @@
+"""Program: the calls of one whole step, in order, and where in memory their operands lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from hubel.program.kernels import KERNELS
+
+__all__ = ["ALIGNMENT", "Buffer", "Call", "Memory", "Program"]
+
+ALIGNMENT = 64
+"""Bytes; a cache line, and the widest vector."""
+
+Memory: TypeAlias = Literal["arena", "store", "scalars", "results", "input", "labels"]
+"""Where a buffer lies: "arena" is planned by lifetime, "store" outlives a step, the rest is handed
+over at each run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """So many bytes of a memory; `offset` is -1 until the plan has placed it."""
+
+    name: str
+    bytes: int
+    memory: Memory
+    offset: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One kernel and the buffers it works on ("" for an operand left out); `node` it came from."""
+
+    kernel: str
+    operands: tuple[str, ...]
+    parameters: Any
+    node: str = ""
+
+    def reads(self) -> tuple[str, ...]:
+        """Names of the buffers whose content the kernel uses."""
+        return self._marked(lambda mark: mark[-1] != ">")
+
+    def writes(self) -> tuple[str, ...]:
+        """Names of the buffers that the kernel changes."""
+        return self._marked(lambda mark: mark[-1] in ">!")
+
+    def _marked(self, wanted: Callable[[str], bool]) -> tuple[str, ...]:
+        marks = KERNELS[self.kernel].operands
+        return tuple(
+            name
+            for name, mark in zip(self.operands, marks, strict=True)
+            if name and wanted(mark)
+        )
+
+    def operand(self, name: str) -> str:
+        """The buffer in the place that the kernel's signature calls `name`."""
+        return self.operands[self.place(name)]
+
+    def place(self, name: str) -> int:
+        """The number of the operand that the kernel's signature calls `name`."""
+        marks = KERNELS[self.kernel].operands
+        return [mark.rstrip("?>!") for mark in marks].index(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One static step for one batch size.
+
+    `sizes` are the bytes of each memory; `results` tells which buffer holds each output of the
+    graph, as (name, shape, number type).
+    """
+
+    batch: int
+    calls: tuple[Call, ...]
+    buffers: Mapping[str, Buffer]
+    results: tuple[tuple[str, tuple[int, ...], str], ...]
+    sizes: Mapping[Memory, int]

@@ -1,0 +1,51 @@
+"""The one check of a program, run whenever one has been made: a failure is a fault of Hubel's own."""
+
+from __future__ import annotations
+
+from hubel.program.kernels import KERNELS
+from hubel.program.plan import lifetimes
+from hubel.program.program import ALIGNMENT, Program
+
+__all__ = ["ProgramError", "verify"]
+
+
+class ProgramError(AssertionError):
+    """A program that would compute nonsense."""
+
+
+def verify(program: Program) -> Program:
+    """The program itself, if every buffer is placed, made before it is read, and shared safely.
+
+    Raises ProgramError.
+    """
+    made = {name for name, buffer in program.buffers.items() if buffer.memory not in RUN_MADE}
+    for number, call in enumerate(program.calls):
+        if len(call.operands) != len(KERNELS[call.kernel].operands):
+            raise ProgramError(f"call {number} {call.kernel}: wrong number of operands")
+        for name in call.reads():
+            if name not in made and name not in call.writes():
+                raise ProgramError(f"call {number} {call.kernel} reads {name} before it is made")
+        made.update(call.writes())
+    for buffer in program.buffers.values():
+        if buffer.offset < 0 or buffer.offset % ALIGNMENT:
+            raise ProgramError(f"{buffer.name} is not placed on a cache line")
+        if buffer.offset + buffer.bytes > program.sizes[buffer.memory]:
+            raise ProgramError(f"{buffer.name} lies outside its memory")
+    _verify_sharing(program)
+    return program
+
+
+RUN_MADE = ("arena", "results")
+"""Memories whose content the calls themselves make."""
+
+
+def _verify_sharing(program: Program) -> None:
+    living = lifetimes(program.calls)
+    arena = [b for b in program.buffers.values() if b.memory == "arena"]
+    arena.sort(key=lambda b: b.offset)
+    for place, one in enumerate(arena):
+        for other in arena[place + 1 :]:
+            if other.offset >= one.offset + one.bytes:
+                break
+            if living[one.name].overlaps(living[other.name]):
+                raise ProgramError(f"{one.name} and {other.name} overlap in time and in memory")

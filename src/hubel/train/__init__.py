@@ -1,0 +1,1 @@
+"""The training loop as a stream of events, and what it needs."""

@@ -1,0 +1,199 @@
+"""The run folder: what a training run leaves behind, written while its events pass through."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import fields
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from hubel.errors import HubelError, UsageError
+from hubel.files import replacing
+from hubel.train.events import Ended, EpochDone, Event, StepDone, Validating, as_dict
+from hubel.train.metrics import Evaluation
+from hubel.train.progress import Progress
+
+__all__ = [
+    "BEST",
+    "LAST",
+    "SETTINGS",
+    "Savable",
+    "create",
+    "record",
+    "write_confusion",
+    "write_json",
+]
+
+BEST, LAST, SETTINGS = "best.hubel", "last.hubel", "settings.json"
+_EVENTS, _HISTORY = "events.jsonl", "history.csv"
+
+# Seconds between two saves within an epoch: what a killed run loses at most.
+_SAVE_EVERY = 60.0
+
+
+class Savable(Protocol):
+    """A model, as far as a run folder sees it."""
+
+    progress: Progress | None
+
+    def save(self, path: str | os.PathLike[str], *, resumable: bool = True) -> None:
+        """Writes the model to one file, whole or not at all."""
+        ...
+
+
+def create(root: str | os.PathLike[str], name: str) -> Path:
+    """A new folder `root`/`name`, or `name`-2, `name`-3 … where there is one already.
+
+    Two processes that ask at once get two folders.
+
+    >>> import tempfile
+    >>> root = tempfile.mkdtemp()
+    >>> [create(root, "cats").name for _ in range(3)]
+    ['cats', 'cats-2', 'cats-3']
+    """
+    safe = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            folder = Path(root) / (safe if number == 1 else f"{safe}-{number}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise _unwritable(error, Path(root)) from error
+    raise AssertionError("count ends")
+
+
+def record(
+    model: Savable, events: Generator[Event, None, None], folder: Path
+) -> Generator[Event, None, None]:
+    """Pass the events of a run on, and keep them in its folder on the way.
+
+    `events.jsonl` gets a line each, `history.csv` a row an epoch, `last.hubel` is the model at
+    the last epoch, within long ones every minute, and where the run ends or is left; `best.hubel`
+    is the best epoch's. A run that fails leaves the last good files. Raises HubelError where the
+    folder cannot be written, or another process is writing it.
+    """
+    try:
+        with closing(events), _log(folder / _EVENTS) as log:
+            yield from _recorded(model, events, folder, log)
+    except OSError as error:
+        raise _unwritable(error, folder) from error
+
+
+def _recorded(
+    model: Savable, events: Generator[Event, None, None], folder: Path, log: TextIO
+) -> Generator[Event, None, None]:
+    # A file that cannot be written is better known before the first epoch than after it.
+    if not (folder / LAST).exists():
+        model.save(folder / LAST)
+    saved_at = time.monotonic()
+    try:
+        for event in events:
+            if not isinstance(event, Validating):
+                _append(log, as_dict(event))
+            if isinstance(event, EpochDone):
+                if event.best:
+                    model.save(folder / BEST, resumable=False)
+                _write_history(folder / _HISTORY, model)
+            if isinstance(event, Ended) and not (folder / BEST).exists():
+                model.save(folder / BEST, resumable=False)
+            late = isinstance(event, StepDone) and time.monotonic() - saved_at >= _SAVE_EVERY
+            if late or isinstance(event, EpochDone | Ended):
+                model.save(folder / LAST)
+                saved_at = time.monotonic()
+            yield event
+    except GeneratorExit:
+        model.save(folder / LAST)
+        _append(log, {"event": "interrupted"})
+        raise
+    except HubelError as error:
+        _append(log, {"event": "failed", "error": str(error)})
+        raise
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON for people to read: indented, in the order given."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def write_confusion(path: Path, classes: Sequence[str], measured: Evaluation) -> None:
+    """Write a row for each class: what its images were taken for, and the share that was right."""
+    rows = [
+        [name, *counts, "" if share is None else f"{share:.4f}"]
+        for name, counts, share in zip(classes, measured.confusion, measured.per_class, strict=True)
+    ]
+    _write_csv(path, [["true class", *classes, "accuracy"], *rows])
+
+
+def _write_history(path: Path, model: Savable) -> None:
+    names = [field.name for field in fields(EpochDone)]
+    assert model.progress is not None
+    rows = [
+        ["" if (value := getattr(row, name)) is None else value for name in names]
+        for row in model.progress.history
+    ]
+    _write_csv(path, [names, *rows])
+
+
+def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _append(log: TextIO, content: Mapping[str, Any]) -> None:
+    log.write(json.dumps(content, ensure_ascii=False) + "\n")
+    log.flush()
+
+
+@contextmanager
+def _log(path: Path) -> Iterator[TextIO]:
+    """The log open for appending, by this process alone, from the beginning of a line."""
+    with open(path, "a+", encoding="utf-8", errors="backslashreplace") as log:
+        _lock(log, path)
+        if path.stat().st_size:
+            with open(path, "rb") as written:
+                written.seek(-1, os.SEEK_END)
+                torn = written.read() != b"\n"
+            # A kill in the middle of a line leaves half of one.
+            log.write("\n" if torn else "")
+        yield log
+
+
+def _lock(log: TextIO, path: Path) -> None:
+    """Hold the folder as long as the file is open; the system lets go of it when a process dies."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where nothing keeps two processes apart
+        return
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            "another process is training in this run folder",
+            where=os.fspath(path.parent),
+            hint="wait for it, stop it, or start a run of another name",
+        ) from None
+
+
+def _unwritable(error: OSError, folder: Path) -> HubelError:
+    reason = (error.strerror or str(error)).lower()
+    return HubelError(
+        f"the run folder cannot be written: {reason}",
+        where=os.fspath(error.filename or folder),
+        hint="free some space, or give another folder with --out",
+    )

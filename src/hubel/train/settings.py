@@ -1,0 +1,130 @@
+"""How a network is trained: every choice in one frozen record that a checkpoint keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hubel.errors import FormatError, UsageError
+from hubel.train.losses import LOSSES
+from hubel.train.optimizers import OPTIMIZERS
+from hubel.train.schedules import SCHEDULES
+
+__all__ = ["EXTENDABLE", "Settings", "from_dict", "settings"]
+
+EXTENDABLE = frozenset({"epochs", "patience", "time"})
+"""The choices that may differ when a run is resumed: how long it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The choices of one training run; `settings` makes one and checks it.
+
+    `lr` None is the optimizer's usual learning rate. `weight_decay` is the factor of ½·Σw² in the
+    loss (for AdamW that of the weights' own shrinking) and `l1` that of Σ|w|, over weights of dot
+    products alone. `warmup_epochs` may be a fraction. `flip` mirrors training images left to right
+    at random, `crop` moves them by up to so many pixels. `val_fraction` of the images was set aside
+    for validation. `patience` is how many epochs in a row may
+    bring no new best before the run stops, `time` how many seconds it may take; None: no limit.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    optimizer: str = "adam"
+    lr: float | None = None
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    l1: float = 0.0
+    loss: str = "cross-entropy"
+    label_smoothing: float = 0.0
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.0
+    preprocess: str | None = "normalise"
+    flip: bool = False
+    crop: int = 0
+    shuffle: bool = True
+    patience: int | None = None
+    time: float | None = None
+    val_fraction: float = 0.0
+    seed: int = 0
+
+    @property
+    def rate(self) -> float:
+        """The learning rate at its highest."""
+        return OPTIMIZERS[self.optimizer].rate if self.lr is None else self.lr
+
+
+def settings(**choices: Any) -> Settings:
+    """Settings from the choices given, checked; raises UsageError that names all that are wrong.
+
+    >>> settings(optimizer="sgd", lr=0.1).rate
+    0.1
+    """
+    known = [field.name for field in dataclasses.fields(Settings)]
+    strangers = [name for name in choices if name not in known]
+    if strangers:
+        near = [difflib.get_close_matches(name, known, n=1) for name in strangers]
+        meant = ", ".join(dict.fromkeys(name for names in near for name in names))
+        raise UsageError(
+            f"training has no choice named {', '.join(strangers)}",
+            hint=f"did you mean {meant}?" if meant else f"there are {', '.join(known)}",
+        )
+    chosen = Settings(**choices)
+    problems = list(_problems(chosen))
+    if problems:
+        raise UsageError("; ".join(problems), where="training settings")
+    return chosen
+
+
+def from_dict(fields: Mapping[str, Any]) -> Settings:
+    """Settings as a checkpoint keeps them; raises FormatError where they cannot be."""
+    try:
+        return settings(**fields)
+    except (TypeError, UsageError) as error:
+        raise FormatError(f"its training settings do not hold: {error}") from None
+
+
+def _problems(chosen: Settings) -> Iterator[str]:
+    for name, table in (
+        ("optimizer", OPTIMIZERS),
+        ("schedule", SCHEDULES),
+        ("loss", LOSSES),
+    ):
+        given = getattr(chosen, name)
+        if given not in table:
+            yield f"{name} is {given!r}, not one of {', '.join(table)}"
+    for name, least in (("epochs", 1), ("batch_size", 1), ("crop", 0), ("seed", 0)):
+        yield from _whole(name, getattr(chosen, name), least)
+    if chosen.patience is not None:
+        yield from _whole("patience", chosen.patience, 1)
+    for name in ("weight_decay", "l1", "warmup_epochs"):
+        yield from _within(name, getattr(chosen, name), 0.0, math.inf)
+    for name in ("momentum", "label_smoothing", "val_fraction"):
+        yield from _within(name, getattr(chosen, name), 0.0, 1.0)
+    for name in ("lr", "time"):
+        given = getattr(chosen, name)
+        if given is not None:
+            yield from _within(name, given, 0.0, math.inf)
+    for name in ("nesterov", "flip", "shuffle"):
+        if not isinstance(getattr(chosen, name), bool):
+            yield f"{name} is {getattr(chosen, name)!r}, not True or False"
+    if chosen.nesterov and not (chosen.optimizer == "sgd" and chosen.momentum):
+        yield "nesterov needs the optimizer sgd with a momentum above 0"
+    if chosen.label_smoothing and chosen.loss != "cross-entropy":
+        yield f"label_smoothing needs the loss cross-entropy, not {chosen.loss}"
+
+
+def _whole(name: str, given: object, least: int) -> Iterator[str]:
+    if not isinstance(given, int) or isinstance(given, bool) or given < least:
+        yield f"{name} is {given!r}, not a whole number of at least {least}"
+
+
+def _within(name: str, given: object, least: float, bound: float) -> Iterator[str]:
+    if not isinstance(given, int | float) or isinstance(given, bool) or not least <= given < bound:
+        limit = "" if bound == math.inf else f" and below {bound:g}"
+        yield f"{name} is {given!r}, not a number of at least {least:g}{limit}"

@@ -1,0 +1,123 @@
+"""One training step: which batch it sees, what it is fed, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+
+import numpy as np
+
+from hubel.data import augment
+from hubel.data.batches import Augment, Batch, minibatches
+from hubel.data.dataset import Split
+from hubel.data.preprocess import Preprocess
+from hubel.engine import Session
+from hubel.graph import modes
+from hubel.graph.differentiate import prune
+from hubel.graph.op import Graph
+from hubel.train import optimizers
+from hubel.train.events import StepDone
+from hubel.train.losses import LOSSES
+from hubel.train.progress import Progress
+from hubel.train.schedules import learning_rate
+from hubel.train.settings import Settings
+
+__all__ = ["batches_from", "run_step", "step_graph", "steps_before", "without_dropout"]
+
+
+def step_graph(graph: Graph, chosen: Settings) -> Graph:
+    """The whole training step of a network's graph: loss, gradients, updates."""
+    loss = LOSSES[chosen.loss]
+    return optimizers.with_updates(modes.with_loss(graph, loss.op, loss.attributes(chosen)), chosen)
+
+
+def without_dropout(graph: Graph) -> Graph:
+    """The graph in training mode, in which dropout layers pass on what they are given."""
+    instead: dict[str, str] = {}
+    nodes = []
+    for node in graph.nodes:
+        inputs = tuple(instead.get(name, name) for name in node.inputs)
+        if node.op == "dropout":
+            instead[node.outputs[0]] = inputs[0]
+        else:
+            nodes.append(replace(node, inputs=inputs))
+    outputs = tuple(instead.get(name, name) for name in graph.outputs)
+    return prune(Graph(graph.values, tuple(nodes), outputs))
+
+
+def steps_before(progress: Progress, steps: int) -> int:
+    """How many steps of `steps` an epoch a run has behind it."""
+    return progress.epoch * steps + progress.step
+
+
+def batches_from(
+    training: Split, preprocess: Preprocess | None, chosen: Settings, progress: Progress
+) -> Iterator[Batch]:
+    """The batches of a run from where it has come to, to its end."""
+    vary = _augment(chosen)
+    for epoch in range(progress.epoch, chosen.epochs):
+        of_epoch = minibatches(
+            training,
+            preprocess,
+            chosen.batch_size,
+            chosen.seed,
+            epoch,
+            shuffle=chosen.shuffle,
+            augment=vary,
+        )
+        yield from islice(of_epoch, progress.step if epoch == progress.epoch else 0, None)
+
+
+def run_step(
+    session: Session,
+    whole: Graph,
+    batch: Batch,
+    chosen: Settings,
+    progress: Progress,
+    steps: int,
+) -> StepDone:
+    """Learn from one batch with the graph of a whole step; the numbers may not be finite."""
+    number = steps_before(progress, steps)
+    rate = learning_rate(chosen, number, steps)
+    results = session.run(
+        whole,
+        {
+            "input": batch.images,
+            "labels": batch.labels,
+            "rate": rate,
+            "step": number + 1,
+            "seed": chosen.seed,
+        },
+    )
+    loss, correct, count = float(results["loss"]), int(results["correct"]), len(batch.labels)
+    seen = progress.seen + count
+    return StepDone(
+        epoch=progress.epoch + 1,
+        step=progress.step + 1,
+        count=count,
+        loss=loss,
+        correct=correct,
+        penalty=float(results["penalty"]) if "penalty" in results else 0.0,
+        mean_loss=(progress.loss_sum + loss * count) / seen,
+        accuracy=(progress.correct + correct) / seen,
+        learning_rate=rate,
+    )
+
+
+def _augment(chosen: Settings) -> Augment | None:
+    chain: list[Augment] = []
+    if chosen.crop:
+        chain.append(partial(augment.crop, padding=chosen.crop))
+    if chosen.flip:
+        chain.append(augment.flip)
+    if not chain:
+        return None
+
+    def vary(images: np.ndarray, seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
+        for each in chain:
+            images = each(images, seed, epoch, indices)
+        return images
+
+    return vary

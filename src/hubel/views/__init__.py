@@ -1,0 +1,1 @@
+"""Data to pictures and text."""

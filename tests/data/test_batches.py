@@ -1,0 +1,163 @@
+"""Batches and augmentation: pure functions of seed, epoch and index; the prefetching thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hubel.data import Split, batches, fit, minibatches, prefetch
+from hubel.data.augment import crop, flip
+from hubel.data.counter import draw, uniform
+from hubel.errors import UsageError
+
+
+def test_an_epoch_has_every_index_once_and_a_last_partial_batch() -> None:
+    found = list(batches(103, 10, seed=3, epoch=2))
+    assert [len(batch) for batch in found] == [10] * 10 + [3]
+    assert sorted(np.concatenate(found).tolist()) == list(range(103))
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        return np.concatenate(list(batches(1000, 64, seed, epoch))).tolist()  # type: ignore[no-any-return]
+
+    orders = {(seed, epoch): order(seed, epoch) for seed in (0, 1, -1, 2**70) for epoch in (0, 1)}
+    assert len({tuple(o) for o in orders.values()}) == 8
+    assert all(order(*key) == value for key, value in orders.items())
+    assert order(0, 0)[:5] == [596, 405, 745, 902, 843]  # the same on every platform
+
+
+def test_nothing_to_batch_is_an_error() -> None:
+    for count, size in ((0, 4), (4, 0)):
+        with pytest.raises(UsageError, match=f"{count} images cannot be put into batches of {size}"):
+            batches(count, size, 0, 0)
+
+
+def test_the_hash_is_uniform_and_its_counters_independent() -> None:
+    values = uniform(5, np.arange(40_000))
+    assert (values >= 0).all()
+    assert (values < 1).all()
+    assert np.abs(np.histogram(values, 20)[0] - 2000).max() < 250
+    assert abs(np.corrcoef(values, uniform(6, np.arange(40_000)))[0, 1]) < 0.02
+    assert abs(np.corrcoef(values[1:], values[:-1])[0, 1]) < 0.02
+    bits = np.unpackbits(draw(0, np.arange(10_000)).view(np.uint8)).mean()
+    assert abs(bits - 0.5) < 0.005
+
+
+def test_minibatches_gather_augment_and_preprocess() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 1), np.uint8)
+    split = Split(images, np.arange(10) % 3)
+    measured = fit(images)
+    found = list(minibatches(split, measured, 4, seed=1, epoch=5, augment=flip))
+    for batch, indices in zip(found, batches(10, 4, 1, 5), strict=True):
+        assert np.array_equal(batch.indices, indices)
+        assert np.array_equal(batch.labels, split.labels[indices])
+        assert np.array_equal(
+            batch.images, measured.apply(flip(images[indices], 1, 5, indices))
+        )
+    plain = next(minibatches(split, None, 10, shuffle=False))
+    assert plain.images.dtype == np.float32
+    assert np.array_equal(plain.images, images)
+
+
+def test_prefetch_keeps_order_and_runs_ahead() -> None:
+    made: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(5):
+            made.append(number)
+            yield number
+
+    stream = prefetch(source(), ahead=2)
+    assert next(stream) == 0
+    deadline = time.monotonic() + 5
+    while len(made) < 3 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert made[:3] == [0, 1, 2]
+    assert list(stream) == [1, 2, 3, 4]
+
+
+def test_prefetch_raises_the_sources_error_in_its_place() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise ValueError("broken image")
+
+    stream = prefetch(source())
+    assert next(stream) == 1
+    with pytest.raises(ValueError, match="broken image"):
+        next(stream)
+    assert threads() == []
+
+
+def test_prefetch_stops_when_its_consumer_does() -> None:
+    closed = threading.Event()
+
+    def source() -> Iterator[int]:
+        try:
+            number = 0
+            while True:
+                number += 1
+                yield number
+        finally:
+            closed.set()
+
+    stream = prefetch(source(), ahead=3)
+    assert next(stream) == 1
+    stream.close()
+    assert closed.is_set()
+    assert threads() == []
+    with pytest.raises(UsageError, match="ahead is 0"):
+        next(prefetch([], ahead=0))
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "hubel-prefetch"]
+
+
+IMAGES = np.random.default_rng(7).integers(0, 256, (200, 8, 6, 3), np.uint8)
+INDICES = np.arange(1000, 1200)
+
+
+def test_flip_mirrors_about_half_of_the_images() -> None:
+    found = flip(IMAGES, 0, 0, INDICES)
+    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(found, IMAGES, strict=True)]
+    same = [np.array_equal(a, b) for a, b in zip(found, IMAGES, strict=True)]
+    assert 70 < sum(mirrored) < 130
+    assert sum(mirrored) + sum(same) == 200
+
+
+@pytest.mark.parametrize("border", ["zero", "reflect"])
+def test_crop_cuts_windows_of_the_padded_image(border: str) -> None:
+    found = crop(IMAGES, 0, 0, INDICES, padding=2, border=border)  # type: ignore[arg-type]
+    mode = "constant" if border == "zero" else "reflect"
+    places = set()
+    for image, original in zip(found, IMAGES, strict=True):
+        padded = np.pad(original, ((2, 2), (2, 2), (0, 0)), mode=mode)  # type: ignore[call-overload]
+        here = [
+            (row, column)
+            for row in range(5)
+            for column in range(5)
+            if np.array_equal(image, padded[row : row + 8, column : column + 6])
+        ]
+        assert len(here) == 1
+        places.add(here[0])
+    assert len(places) == 25
+
+
+@pytest.mark.parametrize("augment", [flip, crop])
+def test_an_image_is_varied_alike_in_any_batch_and_anew_each_epoch(augment: object) -> None:
+    assert callable(augment)
+    whole = augment(IMAGES, 4, 9, INDICES)
+    order = np.random.default_rng(0).permutation(200)
+    assert np.array_equal(augment(IMAGES[order], 4, 9, INDICES[order]), whole[order])
+    assert np.array_equal(augment(IMAGES[3:4], 4, 9, INDICES[3:4]), whole[3:4])
+    assert not np.array_equal(augment(IMAGES, 4, 10, INDICES), whole)
+    assert not np.array_equal(augment(IMAGES, 5, 9, INDICES), whole)
+
+
+def test_reflection_needs_room() -> None:
+    with pytest.raises(UsageError, match="images of 8×6 cannot be reflected by 6 pixels"):
+        crop(IMAGES, 0, 0, INDICES, padding=6, border="reflect")

@@ -1,0 +1,115 @@
+"""Preprocessing: statistics against NumPy, application, saving, refusals."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hubel.data.preprocess import Method, Preprocess, fit
+from hubel.errors import DataError, FormatError, UsageError
+
+RNG = np.random.default_rng(1)
+METHODS: tuple[Method, ...] = ("none", "centre", "mean-image", "normalise")
+
+
+def images(count: int = 600, dtype: type = np.uint8) -> np.ndarray:
+    pixels = RNG.integers(0, 256, (count, 5, 4, 3), np.uint8)
+    pixels[..., 1] //= 4
+    return pixels if dtype is np.uint8 else (pixels * 3.0 - 100).astype(dtype)
+
+
+def expected(x: np.ndarray, method: Method) -> np.ndarray:
+    unit = x / 255 if x.dtype == np.uint8 else x.astype(np.float64)
+    if method == "none":
+        return unit
+    if method == "mean-image":
+        return unit - unit.mean(axis=0)
+    centred = unit - unit.mean(axis=(0, 1, 2))
+    return centred if method == "centre" else centred / unit.std(axis=(0, 1, 2))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("method", METHODS)
+def test_it_is_what_numpy_says(method: Method, dtype: type) -> None:
+    x = images(dtype=dtype)
+    found = fit(x, method).apply(x)
+    assert found.dtype == np.float32
+    assert np.abs(found - expected(x, method)).max() <= 4e-6 * max(1, np.abs(x).max() / 255)
+
+
+def test_normalised_channels_have_mean_0_and_deviation_1() -> None:
+    x = images()
+    found = fit(x).apply(x).astype(np.float64)
+    assert np.abs(found.mean(axis=(0, 1, 2))).max() < 1e-6
+    assert np.abs(found.std(axis=(0, 1, 2)) - 1).max() < 1e-6
+
+
+def test_sums_over_bytes_are_exact() -> None:
+    # 70,000 white pixels after one black: the textbook formula in float32 would be far off.
+    x = np.full((700, 10, 10, 1), 255, np.uint8)
+    x[0, 0, 0] = 254
+    measured = fit(x)
+    assert measured.std[0] == pytest.approx(np.sqrt((1 / 70000) * (1 - 1 / 70000)) / 255, rel=1e-12)
+    assert measured.mean[0] == pytest.approx(1 - 1 / 70000 / 255, rel=1e-14)
+    assert measured.notes == ()
+
+
+def test_batches_are_preprocessed_as_the_whole_is() -> None:
+    x = images()
+    measured = fit(x)
+    whole = measured.apply(x)
+    parts = [measured.apply(x[start : start + 7]) for start in range(0, len(x), 7)]
+    assert np.array_equal(np.concatenate(parts), whole)
+    out = np.empty_like(whole)
+    assert measured.apply(x, out=out) is out
+    assert np.array_equal(out, whole)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_constant_channel_is_centred_and_noted(dtype: type) -> None:
+    x = images(dtype=dtype)
+    x[..., 2] = 77
+    measured = fit(x)
+    assert measured.std[2] == 1.0
+    assert measured.notes == (
+        "channel 3 of 3 has the same value in every training image: it carries no information "
+        "and is only centred",
+    )
+    assert np.abs(measured.apply(x)[..., 2]).max() < 1e-6
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_saving_keeps_every_bit(method: Method) -> None:
+    x = images()
+    measured = fit(x, method)
+    again = Preprocess.from_dict(json.loads(json.dumps(measured.to_dict())), measured.arrays())
+    assert np.array_equal(again.apply(x), measured.apply(x))
+    assert again.notes == measured.notes
+    assert set(measured.arrays()) == ({"mean_image"} if method == "mean-image" else set())
+
+
+def test_refusals() -> None:
+    x = images(4)
+    with pytest.raises(UsageError, match="preprocessing 'whiten' is not one of none, centre"):
+        fit(x, "whiten")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"images of shape \(0, 5, 4, 3\) cannot be measured"):
+        fit(x[:0])
+    with pytest.raises(DataError, match=r"shape \(4, 5, 4, 1\) were given.*\(N, H, W, 3\)"):
+        fit(x).apply(x[..., :1])
+    with pytest.raises(DataError, match="images of 4×4×3 were given; the mean image is 5×4×3"):
+        fit(x, "mean-image").apply(x[:, :4])
+    good = fit(x).to_dict()
+    for change, message in (
+        ({"method": "x"}, "the preprocessing 'x' is unknown"),
+        ({"mean": None}, "the preprocessing is incomplete"),
+        ({"std": [1.0, 0.0, 1.0]}, "has means .* and deviations"),
+        ({"std": [1.0]}, "has means .* and deviations"),
+        ({"method": "mean-image"}, "'mean-image' and its mean image do not match"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            Preprocess.from_dict({**good, **change})
+    with pytest.raises(FormatError, match=r"the mean image has the shape \(5, 4, 1\), 3 channels"):
+        Preprocess.from_dict(
+            {**good, "method": "mean-image"}, {"mean_image": np.zeros((5, 4, 1), np.float32)}
+        )

@@ -1,0 +1,379 @@
+"""The reference engine against PyTorch in float64: scores, gradients, statistics, optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from hubel.engine.reference import RULES, ReferenceSession
+from hubel.engine.reference.call import Call
+from hubel.engine.session import Array
+from hubel.graph.build import Placed
+from hubel.graph.modes import for_inference, with_loss, with_updates
+from hubel.graph.ops.conv import Window
+from hubel.graph.ops.loss import CrossEntropy
+from hubel.graph.ops.pointwise import Dropout
+from hubel.graph.ops.update import Adam, RMSProp, Sgd
+from tests.engine.cases import (
+    CASES,
+    Case,
+    built,
+    feeds,
+    gradient_graph,
+    random_cases,
+    start_values,
+    tolerances,
+    write_all,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+pytestmark = pytest.mark.requires_torch
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+class TorchNet:
+    """A built net in PyTorch: channels first inside, Hubel's layouts outside.
+
+    `tensors` holds the parameters and, under "input", the images, all with gradients.
+    """
+
+    def __init__(self, case: Case, values: Mapping[str, Array], fed: Mapping[str, Any]) -> None:
+        import torch
+
+        self.layers = built(case).layers
+        self.fed = fed
+        learned = {parameter.name for parameter in built(case).parameters}
+        self.tensors = {
+            name: torch.tensor(array, dtype=torch.float64, requires_grad=name in learned)
+            for name, array in values.items()
+        }
+        self.tensors["input"] = torch.tensor(fed["input"], dtype=torch.float64, requires_grad=True)
+
+    def scores(self, training: bool) -> Tensor:
+        made = {"input": _channels_first(self.tensors["input"])}
+        for placed in self.layers:
+            sources = [made[name] for name in placed.sources]
+            made[placed.name] = _LAYERS[placed.op](self, placed, training, *sources)
+        return _channels_last(made[self.layers[-1].name])
+
+    def of(self, placed: Placed, name: str) -> Tensor | None:
+        return self.tensors.get(f"{placed.name}.{name}")
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    return x.movedim(-1, 1)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.movedim(1, -1)
+
+
+def _padded(x: Tensor, window: Window, value: float) -> tuple[Tensor, tuple[int, int]]:
+    """Padding as PyTorch's layers take it where both ends are alike, else done beforehand."""
+    from torch.nn.functional import pad
+
+    top, bottom, left, right = window.padding
+    if (top, left) == (bottom, right):
+        return x, (top, left)
+    return pad(x, (left, right, top, bottom), value=value), (0, 0)
+
+
+def _conv(net: TorchNet, placed: Placed, training: bool, x: Tensor) -> Tensor:
+    from torch.nn.functional import conv2d, pad
+
+    layer, window = placed.layer, placed.window
+    assert layer is not None
+    assert window is not None
+    x, padding = _padded(x, window, 0.0)
+    if layer.fit == "ceil":
+        # PyTorch has no such convolution: the zeros that the last windows read are put there.
+        reach = [
+            (window.output[axis] - 1) * window.stride[axis]
+            + window.dilation[axis] * (window.size[axis] - 1)
+            + 1
+            - (x.shape[2 + axis] + 2 * padding[axis])
+            for axis in range(2)
+        ]
+        x = pad(
+            x,
+            (
+                padding[1],
+                padding[1] + max(reach[1], 0),
+                padding[0],
+                padding[0] + max(reach[0], 0),
+            ),
+        )
+        padding = (0, 0)
+    weight = net.tensors[f"{placed.name}.weight"].permute(3, 2, 0, 1).contiguous()
+    return conv2d(
+        x, weight, net.of(placed, "bias"), window.stride, padding, window.dilation, layer.groups
+    )
+
+
+def _dense(net: TorchNet, placed: Placed, training: bool, x: Tensor) -> Tensor:
+    from torch.nn.functional import linear
+
+    weight = net.tensors[f"{placed.name}.weight"]
+    # The rows of the matrix follow the image laid flat as H, W, C; PyTorch lays it C, H, W.
+    if x.ndim == 4:
+        weight = weight.reshape(*placed.input, -1).permute(2, 0, 1, 3).flatten(0, 2)
+    return linear(x.flatten(1), weight.T, net.of(placed, "bias"))
+
+
+def _max_pool(net: TorchNet, placed: Placed, training: bool, x: Tensor) -> Tensor:
+    from torch.nn.functional import max_pool2d
+
+    assert placed.layer is not None
+    assert placed.window is not None
+    x, padding = _padded(x, placed.window, -np.inf)
+    ceil = placed.layer.fit == "ceil"
+    return max_pool2d(x, placed.window.size, placed.window.stride, padding, ceil_mode=ceil)
+
+
+def _average_pool(net: TorchNet, placed: Placed, training: bool, x: Tensor) -> Tensor:
+    from torch.nn.functional import avg_pool2d
+
+    assert placed.layer is not None
+    assert placed.window is not None
+    x, padding = _padded(x, placed.window, 0.0)
+    ceil = placed.layer.fit == "ceil"
+    return avg_pool2d(x, placed.window.size, placed.window.stride, padding, ceil_mode=ceil)
+
+
+def _activation(net: TorchNet, placed: Placed, training: bool, x: Tensor) -> Tensor:
+    from torch.nn import functional as f
+
+    assert placed.layer is not None
+    alpha = placed.layer.value
+    functions: dict[str, Callable[[], Tensor]] = {
+        "relu": lambda: f.relu(x),
+        "leaky": lambda: f.leaky_relu(x, alpha),
+        "elu": lambda: f.elu(x, alpha),
+        "selu": lambda: f.selu(x),
+        "gelu": lambda: f.gelu(x),
+        "silu": lambda: f.silu(x),
+        "sigmoid": lambda: f.sigmoid(x),
+        "tanh": lambda: f.tanh(x),
+    }
+    return functions[placed.layer.kind]()
+
+
+def _prelu(net: TorchNet, placed: Placed, training: bool, x: Tensor) -> Tensor:
+    from torch.nn.functional import prelu
+
+    return prelu(x, net.tensors[f"{placed.name}.weight"])
+
+
+def _maxout(net: TorchNet, placed: Placed, training: bool, x: Tensor) -> Tensor:
+    assert placed.layer is not None
+    return x.unflatten(1, (-1, placed.layer.count)).amax(2)
+
+
+def _batch_norm(net: TorchNet, placed: Placed, training: bool, x: Tensor) -> Tensor:
+    from torch.nn.functional import batch_norm
+
+    names = ("running_mean", "running_var", "weight", "bias")
+    return batch_norm(x, *(net.of(placed, name) for name in names), training, 0.1, 1e-5)
+
+
+def _dropout(net: TorchNet, placed: Placed, training: bool, x: Tensor) -> Tensor:
+    import torch
+
+    assert placed.layer is not None
+    assert placed.layer.value is not None
+    if not training:
+        return x
+    # PyTorch draws other numbers; whose they are is not compared here, what becomes of them is.
+    ones = np.ones(_channels_last(x).shape)
+    attributes = Dropout(placed.layer.value, int(placed.name.removeprefix("drop")))
+    seed, step = (np.asarray(net.fed[name]) for name in ("seed", "step"))
+    (mask,) = RULES["dropout"](Call(attributes, (ones, seed, step), (ones.shape,), ()))
+    return x * _channels_first(torch.tensor(mask))
+
+
+def _add(net: TorchNet, placed: Placed, training: bool, *sources: Tensor) -> Tensor:
+    import torch
+
+    return torch.stack(sources).sum(0)
+
+
+def _concat(net: TorchNet, placed: Placed, training: bool, *sources: Tensor) -> Tensor:
+    import torch
+
+    return torch.cat(sources, 1)
+
+
+_LAYERS: Mapping[str, Callable[..., Tensor]] = {
+    "conv": _conv,
+    "dense": _dense,
+    "max_pool": _max_pool,
+    "average_pool": _average_pool,
+    "activation": _activation,
+    "prelu": _prelu,
+    "maxout": _maxout,
+    "batch_norm": _batch_norm,
+    "dropout": _dropout,
+    "add": _add,
+    "concat": _concat,
+}
+
+
+@pytest.mark.parametrize("case", [*CASES, *random_cases(5, 60)], ids=str)
+def test_scores_gradients_and_statistics(case: Case) -> None:
+    import torch
+
+    values, fed = start_values(case), feeds(case)
+    graph, wanted = gradient_graph(case)
+    statistics = tuple(value.name for value in graph.with_role("statistic"))
+    session = ReferenceSession()
+    write_all(session, values)
+    ours = session.run(graph, fed)
+    ours.update({name: session.read(name) for name in statistics})
+    # Both engines round, so both may be off.
+    allowed = {
+        name: 2 * bound for name, bound in tolerances(graph, values, fed, EPS, statistics).items()
+    }
+
+    net = TorchNet(case, values, fed)
+    scores = net.scores(training=True)
+    loss = torch.nn.functional.cross_entropy(
+        scores.flatten(1), torch.tensor(fed["labels"]), label_smoothing=0.1
+    )
+    loss.backward()
+    theirs = {graph.outputs[0]: scores, "loss": loss}
+    theirs.update({name: net.tensors[name] for name in statistics})
+    theirs.update({output: net.tensors[name].grad for name, output in wanted.items()})
+    for name, tensor in theirs.items():
+        _agree(ours[name], tensor, allowed[name], name)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_scores_of_inference(case: Case) -> None:
+    values, fed = start_values(case), feeds(case)
+    graph = for_inference(built(case).graph)
+    session = ReferenceSession()
+    write_all(session, values)
+    (name,) = graph.outputs
+    allowed = tolerances(graph, values, fed, EPS)
+    scores = TorchNet(case, values, fed).scores(training=False)
+    _agree(session.run(graph, fed)[name], scores, 2 * allowed[name], name)
+
+
+def _agree(ours: Array, tensor: Tensor, allowed: float, name: str) -> None:
+    theirs = tensor.detach().numpy()
+    assert ours.shape == theirs.shape, name
+    # Far below this a wrong formula would not hide.
+    assert allowed <= 1e-9 * max(1.0, np.abs(theirs).max()), name
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=allowed, err_msg=name)
+
+
+def test_a_hinge_loss_is_the_multi_margin_loss_times_the_classes() -> None:
+    import torch
+
+    case = Case("conv3-4 relu fc", (5, 6, 3), 7)
+    graph, wanted = gradient_graph(case, "hinge")
+    values, fed = start_values(case), feeds(case)
+    session = ReferenceSession()
+    write_all(session, values)
+    ours = session.run(graph, fed)
+    net = TorchNet(case, values, fed)
+    scores = net.scores(training=True)
+    loss = 5 * torch.nn.functional.multi_margin_loss(scores, torch.tensor(fed["labels"]))
+    loss.backward()
+    allowed = tolerances(graph, values, fed, EPS)
+    _agree(ours["loss"], loss, allowed["loss"], "loss")
+    for name, output in wanted.items():
+        _agree(ours[output], net.tensors[name].grad, allowed[output], name)
+
+
+OPTIMIZERS: Mapping[str, tuple[str, Any, tuple[str, ...], str, dict[str, Any]]] = {
+    "sgd": ("sgd", Sgd(), (), "SGD", {}),
+    "sgd with l2": ("sgd", Sgd(l2=0.01), (), "SGD", {"weight_decay": 0.01}),
+    "momentum": (
+        "sgd",
+        Sgd(momentum=0.9, l2=0.01),
+        ("velocity",),
+        "SGD",
+        {"momentum": 0.9, "weight_decay": 0.01},
+    ),
+    "nesterov": (
+        "sgd",
+        Sgd(momentum=0.9, nesterov=True),
+        ("velocity",),
+        "SGD",
+        {"momentum": 0.9, "nesterov": True},
+    ),
+    "rmsprop": (
+        "rmsprop",
+        RMSProp(alpha=0.9, l2=0.01),
+        ("square",),
+        "RMSprop",
+        {"alpha": 0.9, "weight_decay": 0.01},
+    ),
+    "rmsprop with momentum": (
+        "rmsprop",
+        RMSProp(momentum=0.5),
+        ("square", "velocity"),
+        "RMSprop",
+        {"momentum": 0.5},
+    ),
+    "adam": (
+        "adam",
+        Adam(beta1=0.8, beta2=0.99, l2=0.01),
+        ("first", "second"),
+        "Adam",
+        {"betas": (0.8, 0.99), "weight_decay": 0.01},
+    ),
+    "adamw": ("adam", Adam(decay=0.1), ("first", "second"), "AdamW", {"weight_decay": 0.1}),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_twenty_steps_of_each_optimizer(name: str) -> None:
+    import torch
+
+    op, attributes, slots, theirs, settings = OPTIMIZERS[name]
+    case = Case("conv3-4p1 bn silu pool2 fc9 tanh fc", (6, 6, 3), 7)
+    values = start_values(case)
+    lossy = with_loss(built(case).graph, "softmax_cross_entropy", CrossEntropy())
+    graph = with_updates(lossy, op, lambda _: attributes, slots)
+    session = ReferenceSession()
+    write_all(session, values)
+    net = TorchNet(case, values, feeds(case))
+    parameters = [parameter.name for parameter in built(case).parameters]
+    optimizer = getattr(torch.optim, theirs)(
+        [net.tensors[parameter] for parameter in parameters], lr=1.0, **settings
+    )
+    # epsilon 1e-8, the default of both, leaves a gradient that should be 0 but is rounding noise
+    # to move its weight by a whole step: a bias in front of a normalisation is left out.
+    parameters.remove("conv1.bias")
+    for step in range(1, 21):
+        fed = feeds(case, step)
+        rate = 0.02 / step
+        out = session.run(graph, {**fed, "rate": rate, "step": step})
+        net.tensors["input"] = torch.tensor(fed["input"])
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(
+            net.scores(training=True), torch.tensor(fed["labels"])
+        )
+        loss.backward()
+        optimizer.step()
+        assert float(out["loss"]) == pytest.approx(loss.item(), abs=1e-10)
+    for parameter in parameters:
+        moved = np.abs(session.read(parameter) - values[parameter]).max()
+        assert moved > 1e-3, parameter
+        np.testing.assert_allclose(
+            session.read(parameter),
+            net.tensors[parameter].detach().numpy(),
+            rtol=0,
+            atol=1e-10,
+            err_msg=parameter,
+        )
