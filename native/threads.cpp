@@ -41,38 +41,46 @@ void Threads::share() {
   for (int64_t i = next_.fetch_add(1); i < tasks_; i = next_.fetch_add(1)) function_(argument_, i);
 }
 
+// A worker that comes too late is not waited for: on a busy machine it may be long in coming. It counts
+// itself active before it looks whether the round is open, and the round is closed before the active are
+// counted, so either it is seen or it sees.
 void Threads::run(int64_t tasks, Function function, const void* argument) {
   if (workers_.empty() || tasks <= 1) {
     for (int64_t i = 0; i < tasks; ++i) function(argument, i);
     return;
   }
-  {
+  tasks_ = tasks;
+  function_ = function;
+  argument_ = argument;
+  next_ = 0;
+  ++round_;
+  if (asleep_ > 0) {
     std::lock_guard lock(mutex_);
-    tasks_ = tasks;
-    function_ = function;
-    argument_ = argument;
-    next_ = 0;
-    busy_ = static_cast<int>(workers_.size());
-    ++round_;
+    wake_.notify_all();
   }
-  wake_.notify_all();
   share();
-  while (busy_.load(std::memory_order_acquire) > 0) pause();
+  ++round_;
+  while (active_ > 0) pause();
 }
 
 void Threads::serve() {
   uint64_t seen = 0;
-  for (;;) {
-    for (int spin = 0; spin < kSpins && round_.load(std::memory_order_acquire) == seen && !stop_; ++spin)
-      pause();
-    if (round_.load(std::memory_order_acquire) == seen) {
+  const auto idle = [&] { return !stop_ && (round_ == seen || round_ % 2 == 0); };
+  while (!stop_) {
+    for (int spin = 0; spin < kSpins && idle(); ++spin) pause();
+    if (idle()) {
       std::unique_lock lock(mutex_);
-      wake_.wait(lock, [&] { return stop_ || round_ != seen; });
+      ++asleep_;
+      wake_.wait(lock, [&] { return !idle(); });
+      --asleep_;
     }
-    if (stop_) return;
-    seen = round_.load(std::memory_order_acquire);
-    share();
-    busy_.fetch_sub(1, std::memory_order_release);
+    ++active_;
+    const uint64_t round = round_;
+    if (round % 2 == 1 && !stop_) {
+      seen = round;
+      share();
+    }
+    --active_;
   }
 }
 

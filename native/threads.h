@@ -36,9 +36,10 @@ class Threads {
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::atomic<uint64_t> round_{0};
+  std::atomic<uint64_t> round_{0};  // odd while there is work to share
   std::atomic<int64_t> next_{0};
-  std::atomic<int> busy_{0};
+  std::atomic<int> active_{0};
+  std::atomic<int> asleep_{0};
   std::atomic<bool> stop_{false};
   int64_t tasks_ = 0;
   Function function_ = nullptr;

@@ -26,6 +26,12 @@ struct Vector {
   static Vector where_positive(Vector gate, Vector a) {
     return {_mm256_and_ps(_mm256_cmp_ps(gate.value, _mm256_setzero_ps(), _CMP_NLE_UQ), a.value)};
   }
+  // Where x is larger than y, or the first NaN of both, a; elsewhere b.
+  static Vector where_beats(Vector x, Vector y, Vector a, Vector b) {
+    const __m256 larger = _mm256_cmp_ps(x.value, y.value, _CMP_NLE_UQ);
+    const __m256 ordered = _mm256_cmp_ps(y.value, y.value, _CMP_ORD_Q);
+    return {_mm256_blendv_ps(b.value, a.value, _mm256_and_ps(larger, ordered))};
+  }
 
  private:
   static __m256i mask(int count) {

@@ -26,6 +26,11 @@ struct Vector {
   static Vector where_positive(Vector gate, Vector a) {
     return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(gate.value, _mm512_setzero_ps(), _CMP_NLE_UQ), a.value)};
   }
+  // Where x is larger than y, or the first NaN of both, a; elsewhere b.
+  static Vector where_beats(Vector x, Vector y, Vector a, Vector b) {
+    const __mmask16 ordered = _mm512_cmp_ps_mask(y.value, y.value, _CMP_ORD_Q);
+    return {_mm512_mask_blend_ps(_mm512_mask_cmp_ps_mask(ordered, x.value, y.value, _CMP_NLE_UQ), b.value, a.value)};
+  }
 
  private:
   static __mmask16 mask(int count) { return static_cast<__mmask16>((1u << count) - 1); }

@@ -35,4 +35,12 @@ struct Vector {
     for (int i = 0; i < 4; ++i) a.value[i] = gate.value[i] <= 0.0f ? 0.0f : a.value[i];
     return a;
   }
+  // Where x is larger than y, or the first NaN of both, a; elsewhere b.
+  static Vector where_beats(Vector x, Vector y, Vector a, Vector b) {
+    for (int i = 0; i < 4; ++i) {
+      const bool beats = !(x.value[i] <= y.value[i]) && y.value[i] == y.value[i];
+      b.value[i] = beats ? a.value[i] : b.value[i];
+    }
+    return b;
+  }
 };

@@ -35,4 +35,10 @@ struct Vector {
     const uint32x4_t closed = vcleq_f32(gate.value, vdupq_n_f32(0.0f));
     return {vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a.value), closed))};
   }
+  // Where x is larger than y, or the first NaN of both, a; elsewhere b.
+  static Vector where_beats(Vector x, Vector y, Vector a, Vector b) {
+    const uint32x4_t smaller = vcleq_f32(x.value, y.value);
+    const uint32x4_t ordered = vceqq_f32(y.value, y.value);
+    return {vbslq_f32(vbicq_u32(ordered, smaller), a.value, b.value)};
+  }
 };

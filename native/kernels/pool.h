@@ -27,7 +27,42 @@ static bool max_pool_sizes(const void* parameters, int64_t* bytes) {
   return true;
 }
 
-// NaN wins over every number, and the first of equals over the later.
+// The pixels of the input that one window reads, and their positions in it, as floats: both are then
+// chosen by one comparison, and 65536 positions are exact.
+struct Window {
+  static constexpr int64_t kMost = 64;
+  const float* pixels[kMost];
+  float positions[kMost];
+  int64_t count;
+};
+
+// The largest number of a window, and where it was, for `width` neighbouring places. NaN wins over every
+// number, and the first of equals over the later. `started` goes on from what y and index hold.
+template <class Index>
+static void largest_of(const Window& window, int64_t at, int width, bool started, float* y, Index* index) {
+  float lanes[Vector::kWidth];
+  Vector best, position;
+  if (started) {
+    for (int e = 0; e < width; ++e) lanes[e] = static_cast<float>(index[e]);
+    best = Vector::load(y, width);
+    position = Vector::load(lanes, width);
+  } else {
+    best = Vector::load(window.pixels[0] + at, width);
+    position = Vector::all(window.positions[0]);
+  }
+  for (int64_t t = started ? 0 : 1; t < window.count; ++t) {
+    const Vector x = Vector::load(window.pixels[t] + at, width);
+    position = Vector::where_beats(x, best, Vector::all(window.positions[t]), position);
+    best = Vector::where_beats(x, best, x, best);
+  }
+  best.store(y, width);
+  position.store(lanes);
+  if (width == Vector::kWidth)
+    for (int e = 0; e < Vector::kWidth; ++e) index[e] = static_cast<Index>(static_cast<int>(lanes[e]));
+  else
+    for (int e = 0; e < width; ++e) index[e] = static_cast<Index>(static_cast<int>(lanes[e]));
+}
+
 template <class Index>
 static void max_pool_of(const Call& call, Threads& threads) {
   const auto& p = call.as<PoolCall>();
@@ -36,30 +71,30 @@ static void max_pool_of(const Call& call, Threads& threads) {
   threads.each(to.blocks() * to.height, [&](int64_t task) {
     const int64_t b = task / to.height, oy = task % to.height;
     for (int64_t ox = 0; ox < to.width; ++ox) {
-      float* __restrict best = call.at<float>(1) + to.at(b, oy, ox);
-      Index* __restrict index = call.at<Index>(2) + to.at(b, oy, ox);
+      float* y = call.at<float>(1) + to.at(b, oy, ox);
+      Index* index = call.at<Index>(2) + to.at(b, oy, ox);
+      Window window{};
       bool started = false;
+      const auto flush = [&] {
+        int64_t at = 0;
+        for (; at + Vector::kWidth <= pixel; at += Vector::kWidth)
+          largest_of(window, at, Vector::kWidth, started, y + at, index + at);
+        if (at < pixel) largest_of(window, at, static_cast<int>(pixel - at), started, y + at, index + at);
+        started = true;
+        window.count = 0;
+      };
       for (int64_t r = 0; r < p.rows; ++r) {
         const int64_t iy = oy * p.stride_y + r - p.top;
         if (iy < 0 || iy >= p.height) continue;
         for (int64_t s = 0; s < p.columns; ++s) {
           const int64_t ix = ox * p.stride_x + s - p.left;
           if (ix < 0 || ix >= p.width) continue;
-          const float* __restrict x = call.at<float>(0) + from.at(b, iy, ix);
-          const Index here = static_cast<Index>(r * p.columns + s);
-          if (!started) {
-            for (int64_t e = 0; e < pixel; ++e) best[e] = x[e];
-            for (int64_t e = 0; e < pixel; ++e) index[e] = here;
-            started = true;
-            continue;
-          }
-          for (int64_t e = 0; e < pixel; ++e) {
-            const bool take = !(x[e] <= best[e]) & (best[e] == best[e]);
-            best[e] = take ? x[e] : best[e];
-            index[e] = take ? here : index[e];
-          }
+          window.pixels[window.count] = call.at<float>(0) + from.at(b, iy, ix);
+          window.positions[window.count] = static_cast<float>(r * p.columns + s);
+          if (++window.count == Window::kMost) flush();
         }
       }
+      if (window.count > 0) flush();
     }
   });
 }

@@ -1,3 +1,63 @@
 """Convolutional networks: described in a line of text, checked, trained, and looked at."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hubel.data.dataset import Dataset
+    from hubel.data.preprocess import Preprocess
+    from hubel.errors import DataError, FormatError, HubelError, NetworkError, UsageError
+    from hubel.graph.check import check
+    from hubel.model import Model, load
+    from hubel.network import Network
+    from hubel.train.events import Ended, EpochDone, Started, StepDone, Validating
+    from hubel.train.settings import Settings
+
+__all__ = [
+    "DataError",
+    "Dataset",
+    "Ended",
+    "EpochDone",
+    "FormatError",
+    "HubelError",
+    "Model",
+    "Network",
+    "NetworkError",
+    "Preprocess",
+    "Settings",
+    "Started",
+    "StepDone",
+    "UsageError",
+    "Validating",
+    "check",
+    "load",
+]
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "hubel.data.dataset": ("Dataset",),
+    "hubel.data.preprocess": ("Preprocess",),
+    "hubel.errors": ("DataError", "FormatError", "HubelError", "NetworkError", "UsageError"),
+    "hubel.graph.check": ("check",),
+    "hubel.model": ("Model", "load"),
+    "hubel.network": ("Network",),
+    "hubel.train.events": ("Ended", "EpochDone", "Started", "StepDone", "Validating"),
+    "hubel.train.settings": ("Settings",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    # Importing the package costs nothing until a name is used: NumPy alone takes longer.
+    if name not in _HOME:
+        raise AttributeError(f"module 'hubel' has no attribute {name!r}")
+    found = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hubel import engine as engines
 from hubel.data import preprocess as preprocessing
-from hubel.data.dataset import Dataset, Split
+from hubel.data.dataset import Dataset
 from hubel.data.image import Resize
 from hubel.data.preprocess import Preprocess
 from hubel.engine import Array
@@ -27,7 +27,7 @@ from hubel.network import Network
 from hubel.train import arrays, checkpoint, fit
 from hubel.train.arrays import Classes
 from hubel.train.checkpoint import Saved, TrainingState
-from hubel.train.diverged import Diverged
+from hubel.train.diverged import DivergedError
 from hubel.train.events import EpochDone, Event
 from hubel.train.initialise import initial
 from hubel.train.losses import softmax
@@ -226,8 +226,8 @@ class Model:
     def save(self, path: str | os.PathLike[str], *, resumable: bool = True) -> None:
         """Write the model to one file, which replaces `path` only once it is whole.
 
-        Without `resumable` what the optimizer keeps is left out: the file is smaller, and no run can
-        go on from it. Raises HubelError, and leaves the old file, where a weight is not finite.
+        Without `resumable` what the optimizer keeps is left out: the file is smaller, and no run
+        can go on from it. Raises HubelError, and leaves the old file, where a weight is not finite.
         """
         training = None
         if self.settings is not None and self.progress is not None:
@@ -281,7 +281,7 @@ class Model:
             raise UsageError("there is no run to resume: this model was never trained")
         if not self._resumable:
             raise UsageError(
-                "this model was saved without what the optimizer keeps, so no run can go on from it",
+                "this model was saved without what the optimizer keeps: no run can go on from it",
                 hint="resume from the run's last.hubel",
             )
         kept = asdict(self.settings)
@@ -310,7 +310,7 @@ class Model:
                     assert self.progress is not None
                     self.progress = self.progress.after(event)
                     yield event
-            except Diverged as error:
+            except DivergedError as error:
                 self.progress = error.progress
                 raise
 
@@ -383,7 +383,7 @@ class Model:
 def load(
     path: str | os.PathLike[str], *, engine: str = "native", threads: int | None = None
 ) -> Model:
-    """The model that `Model.save` wrote, as it was; raises FormatError for a file that is damaged."""
+    """The model that `Model.save` wrote; raises FormatError for a file that is damaged."""
     saved = checkpoint.read(path)
     model = Model(
         Network(saved.net, input=saved.input, classes=len(saved.classes), fit=saved.fit),

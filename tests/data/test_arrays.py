@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from hubel.data import split_arrays
 from hubel.errors import DataError
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
 from hubel.data import Split, batches, fit, minibatches, prefetch
 from hubel.data.augment import crop, flip
 from hubel.data.counter import draw, uniform
@@ -24,16 +25,23 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         return np.concatenate(list(batches(1000, 64, seed, epoch))).tolist()  # type: ignore[no-any-return]
 
-    orders = {(seed, epoch): order(seed, epoch) for seed in (0, 1, -1, 2**70) for epoch in (0, 1)}
+    orders = {(seed, epoch): order(seed, epoch) for seed in (0, 1, -1, 2**63) for epoch in (0, 1)}
     assert len({tuple(o) for o in orders.values()}) == 8
     assert all(order(*key) == value for key, value in orders.items())
-    assert order(0, 0)[:5] == [596, 405, 745, 902, 843]  # the same on every platform
+    assert order(0, 0)[:5] == [264, 272, 839, 238, 28]  # the same on every platform
 
 
 def test_nothing_to_batch_is_an_error() -> None:
     for count, size in ((0, 4), (4, 0)):
-        with pytest.raises(UsageError, match=f"{count} images cannot be put into batches of {size}"):
+        with pytest.raises(
+            UsageError, match=f"{count} images cannot be put into batches of {size}"
+        ):
             batches(count, size, 0, 0)
+
+
+def test_the_hash_is_splitmix64() -> None:
+    # The published first output of the generator seeded with 1234567 (Vigna, prng.di.unimi.it).
+    assert draw(1234567).item() == 6457827717110365317
 
 
 def test_the_hash_is_uniform_and_its_counters_independent() -> None:
@@ -55,9 +63,7 @@ def test_minibatches_gather_augment_and_preprocess() -> None:
     for batch, indices in zip(found, batches(10, 4, 1, 5), strict=True):
         assert np.array_equal(batch.indices, indices)
         assert np.array_equal(batch.labels, split.labels[indices])
-        assert np.array_equal(
-            batch.images, measured.apply(flip(images[indices], 1, 5, indices))
-        )
+        assert np.array_equal(batch.images, measured.apply(flip(images[indices], 1, 5, indices)))
     plain = next(minibatches(split, None, 10, shuffle=False))
     assert plain.images.dtype == np.float32
     assert np.array_equal(plain.images, images)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from hubel.data.folder import LAYOUT, Listing, list_folder, natural_key
 from hubel.errors import DataError
 
@@ -164,14 +165,12 @@ def test_linked_class_folders_are_followed(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
 def test_names_of_any_bytes(tmp_path: Path) -> None:
     make(tmp_path, "日本 🙂/a\nb.jpg", "é/ \"'.jpg", "-rf/x.jpg", f"-rf/{'x' * 251}.jpg")
-    os.makedirs(os.fsencode(tmp_path) + b"/caf\xe9")
-    with open(os.fsencode(tmp_path) + b"/caf\xe9/\xff.jpg", "wb") as file:
-        file.write(b"x")
+    make(tmp_path, os.fsdecode(b"caf\xe9/\xff.jpg"))
     listing = list_folder(tmp_path)
     assert set(listing.classes) == {"日本 🙂", "é", "-rf", "caf\\xe9"}
     assert all("\udce9" not in name for name in listing.classes)
     for file in listing.train:
-        assert os.path.getsize(os.path.join(listing.root, file.name)) == 1
+        assert Path(listing.root, file.name).stat().st_size == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other file systems merge the two spellings")
@@ -183,9 +182,7 @@ def test_two_spellings_of_one_class_are_refused(tmp_path: Path) -> None:
     assert "'caf\\xe9'" in text
 
 
-@pytest.mark.skipif(
-    sys.platform == "win32" or os.geteuid() == 0, reason="root may list everything"
-)
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may list everything")
 def test_folders_without_permission(tmp_path: Path) -> None:
     make(tmp_path, "a/1", "a/locked/2", "b/1")
     (tmp_path / "a/locked").chmod(0)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from hubel.data import Dataset, load, pool, read
 from hubel.data import assemble as assembling
 from hubel.data import cache as caching
 from hubel.errors import DataError, UsageError
-from PIL import Image
 
 Maker = Callable[..., Path]
 
@@ -182,7 +183,9 @@ def test_processes_and_threads_give_the_same(
     monkeypatch.setattr(pool, "_FEWEST_FOR_PROCESSES", 1)
     monkeypatch.setattr(pool, "_CHUNK_FILES", 7)
     seen: list[tuple[int, int]] = []
-    two = load(root, workers=2, cache=False, progress=lambda done, total: seen.append((done, total)))
+    two = load(
+        root, workers=2, cache=False, progress=lambda done, total: seen.append((done, total))
+    )
     assert all_of(one) == all_of(two)
     assert one.problems == two.problems
     assert one.fingerprint == two.fingerprint
@@ -310,6 +313,24 @@ def test_conversions_are_counted(images: Maker) -> None:
     assert dataset.conversions == {"16-bit": 1, "alpha composited": 1, "grey to colour": 1}
 
 
+def test_copies_across_splits_and_classes_are_told(images: Maker) -> None:
+    root = images("train/a/1", "train/a/2", "train/b/1", "val/a/1", "test/b/1", "test/b/2")
+    assert load(root).notes == ()
+    for copy, original in (
+        ("train/a/3", "train/a/1"),  # twice in training is no harm
+        ("val/a/x", "train/a/2"),
+        ("test/b/y", "val/a/x"),
+        ("test/b/z", "val/a/1"),
+    ):
+        (root / copy).write_bytes((root / original).read_bytes())
+    for _ in range(2):  # decoded, then cached
+        assert load(root).notes == (
+            "2 validation or test images are exact copies of training images (val/a/x of "
+            "train/a/2, test/b/y of train/a/2): their score flatters.",
+            "2 images lie in more than one class (train/a/2 and test/b/y, val/a/1 and test/b/z).",
+        )
+
+
 def test_users_files_are_not_changed(images: Maker) -> None:
     root = images(*NAMES)
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in root.rglob("*")}
@@ -319,7 +340,11 @@ def test_users_files_are_not_changed(images: Maker) -> None:
 
 def test_fingerprint_changes_with_pixels_labels_and_split(images: Maker) -> None:
     root = images(*NAMES)
-    prints = [load(root).fingerprint, load(root, seed=1).fingerprint, load(root, size=(3, 3)).fingerprint]
+    prints = [
+        load(root).fingerprint,
+        load(root, seed=1).fingerprint,
+        load(root, size=(3, 3)).fingerprint,
+    ]
     (root / "cat/0.png").rename(root / "dog/99.png")
     prints.append(load(root).fingerprint)
     assert len(set(prints)) == 4

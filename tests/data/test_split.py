@@ -6,6 +6,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+
 from hubel.data.split import by_index, by_name
 from hubel.errors import UsageError
 
@@ -32,9 +33,7 @@ def test_added_files_move_no_other() -> None:
     files, labels = names(1000)
     before = by_name(files, labels, CLASSES, 0.2, 3)
     more = [f"cat/new{index}.jpg" for index in range(700)]
-    after = by_name(
-        more + files, np.concatenate([np.zeros(700, int), labels]), CLASSES, 0.2, 3
-    )
+    after = by_name(more + files, np.concatenate([np.zeros(700, int), labels]), CLASSES, 0.2, 3)
     assert np.array_equal(before, after[700:])
 
 

@@ -30,7 +30,9 @@ app.command("predict")(predict.predict)
 app.command("info")(info.info)
 
 # What a wrong flag raises. Which package it lives in depends on Typer's version, this does not.
-_FlagError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_FlagError: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 
 
 def _print_version(wanted: bool) -> None:

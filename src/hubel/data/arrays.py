@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hubel.data.assemble import fingerprint_of
-from hubel.data.dataset import Dataset, Split
+from hubel.data.dataset import Dataset, Split, fingerprint_of, set_aside_note
 from hubel.data.folder import natural_key
 from hubel.data.image import Resize, read
 from hubel.data.split import by_index
@@ -41,7 +40,8 @@ def split_arrays(
     """
     images = _images(x, "the images")
     named = _names(y, len(images), "the labels", classes)
-    order = tuple(classes) if classes is not None else tuple(sorted(set(named), key=natural_key))
+    numeric = np.asarray(y).dtype.kind in "iu"
+    order = tuple(classes or sorted(set(named), key=int if numeric else natural_key))
     if len(order) < 2 or len(set(order)) < len(order):
         raise DataError(f"a classifier needs at least two distinct classes, given are {order}")
     labels = _numbers(named, order, "the labels")
@@ -50,16 +50,13 @@ def split_arrays(
         held_out = by_index(labels, val_fraction, seed)
         train = Split(images[~held_out], labels[~held_out])
         rest = Split(images[held_out], labels[held_out])
-        notes = (
-            *notes,
-            f"{len(rest)} of the {len(images)} training images are set aside for validation.",
-        )
+        notes += set_aside_note(len(rest), len(images))
     else:
         train = Split(images, labels)
         rest = _other(validation, "validation", train, order, classes)
     final = None if test is None else _other(test, "test", train, order, classes)
     parts = [part for part in (train, rest, final) if part is not None]
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.sha256()
     for part in parts:
         digest.update(np.ascontiguousarray(part.images).reshape(-1).view(np.uint8).data)
     numbers = np.concatenate([part.labels for part in parts])
@@ -96,7 +93,8 @@ def _images(x: np.ndarray, what: str) -> np.ndarray:
             f"{what} are of type {array.dtype}",
             hint="give uint8 in 0..255 or float32; x.astype(np.uint8) if they are bytes already",
         )
-    array = array.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large for float32 is named below
+        array = array.astype(np.float32)
     finite = np.isfinite(array).all(axis=(1, 2, 3))
     if not finite.all():
         bad = np.flatnonzero(~finite)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,14 +15,15 @@ import numpy as np
 import PIL
 
 from hubel.data.cache import CacheError, Entry, find, key_of, store
-from hubel.data.dataset import Dataset, ImageProblem, Split
+from hubel.data.copies import about_copies
+from hubel.data.dataset import Dataset, ImageProblem, Split, fingerprint_of, set_aside_note
 from hubel.data.folder import File, Listing, list_folder
-from hubel.data.image import Resize, decoder_warnings, measure
+from hubel.data.image import Resize, check_wanted, decoder_warnings, measure
 from hubel.data.pool import Wanted, decode_files
 from hubel.data.split import by_name
-from hubel.errors import DataError, UsageError
+from hubel.errors import DataError
 
-__all__ = ["fingerprint_of", "load_folder"]
+__all__ = ["load_folder"]
 
 _SAMPLE = 512
 _LARGEST_SIDE = 224
@@ -59,15 +59,14 @@ def load_folder(
     progress: Callable[[int, int], None] | None,
 ) -> Dataset:
     """Load a folder of images; see `hubel.data.load`."""
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise UsageError(f"the size is {size}, not a height and a width of at least 1")
+    check_wanted(size, channels, resize)
     listing = list_folder(source)
     files = _all_files(listing)
     key = key_of(
         [
-            os.path.abspath(listing.root),
+            str(Path(listing.root).resolve()),
             [PIL.__version__, size, channels, resize],
-            [[file.name, file.bytes, file.modified] for file in files],
+            files,
             len(listing.train),
         ]
     )
@@ -101,19 +100,27 @@ def _decode(
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Entry, str]:
     """Decode every file, into the cache if that works, else into memory and say why."""
-    paths = [os.path.join(listing.root, file.name) for file in _all_files(listing)]
+    paths = [f"{listing.root}/{file.name}" for file in _all_files(listing)]
     plan = _plan(paths[: len(listing.train)], size, channels, resize)
     facts: dict[str, Any] = {}
 
     def chunks() -> Iterator[np.ndarray]:
         failed: dict[int, str] = {}
         conversions: Counter[str] = Counter()
+        first_rows: dict[bytes, int] = {}
+        copies: list[tuple[int, int]] = []
+        rows = 0
         with closing(decode_files(paths, plan.wanted, workers)) as decoded:
             for chunk in decoded:
                 if plan.guessed_grey and chunk.first_colour in range(len(listing.train)):
                     raise _ColourError
                 failed |= chunk.failed
                 conversions.update(chunk.conversions)
+                for row, image in enumerate(chunk.images, rows):
+                    own = hashlib.blake2b(image.data, digest_size=16).digest()
+                    if (first := first_rows.setdefault(own, row)) != row:
+                        copies.append((row, first))
+                rows += len(chunk.images)
                 yield chunk.images
                 if progress is not None:
                     progress(chunk.start + chunk.count, len(paths))
@@ -121,6 +128,7 @@ def _decode(
         facts.update(
             failed=sorted(failed.items()),
             conversions=dict(sorted(conversions.items())),
+            copies=copies,
             notes=plan.notes,
         )
 
@@ -131,7 +139,7 @@ def _decode(
         except CacheError as error:
             reason = str(error)
     images = np.empty((len(paths), *plan.wanted.shape), np.uint8)
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.sha256()
     count = 0
     for chunk in chunks():
         images[count : count + len(chunk)] = chunk
@@ -222,13 +230,12 @@ def _dataset(
             names[:train_end], labels[:train_end], listing.classes, val_fraction, seed
         )
         train_rows, validation_rows = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        notes = [
-            *notes,
-            f"{len(validation_rows)} of the {train_end} training images are set aside for "
-            "validation.",
-        ]
+        notes += set_aside_note(len(validation_rows), train_end)
     else:
         train_rows, validation_rows = np.arange(train_end), np.arange(train_end, validation_end)
+
+    in_training = np.zeros(len(names), bool)
+    in_training[train_rows] = True
 
     def part(rows: np.ndarray) -> Split:
         return Split(
@@ -247,23 +254,13 @@ def _dataset(
         None if listing.test is None else part(np.arange(validation_end, test_end)),
         tuple(sorted(problems, key=lambda problem: problem.path)),
         entry.facts["conversions"],
-        (*entry.facts["notes"], *notes),
+        (
+            *entry.facts["notes"],
+            *notes,
+            *about_copies(entry.facts["copies"], in_training, labels, names),
+        ),
         fingerprint_of(listing.classes, entry.digest, entry.images.shape, labels, held_out),
     )
-
-
-def fingerprint_of(
-    classes: Sequence[str],
-    digest: str,
-    shape: tuple[int, ...],
-    labels: np.ndarray,
-    held_out: np.ndarray,
-) -> str:
-    """Return a digest of classes, pixels (by their own `digest`), labels and split."""
-    whole = hashlib.sha256(json.dumps([list(classes), digest, list(shape)]).encode())
-    whole.update(labels.astype("<i8").tobytes())
-    whole.update(np.packbits(held_out).tobytes())
-    return whole.hexdigest()
 
 
 def _rows(entry: Entry, rows: np.ndarray, key: str) -> np.ndarray:

@@ -56,7 +56,7 @@ def directory() -> Path:
         return Path.home() / "Library" / "Caches" / "hubel"
     # The XDG base directory specification wants relative values ignored.
     xdg = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache") / "hubel"
+    return (Path(xdg) if Path(xdg).is_absolute() else Path.home() / ".cache") / "hubel"
 
 
 def key_of(parts: object) -> str:
@@ -79,7 +79,7 @@ def find(key: str) -> Entry | None:
         images = np.memmap(pixels, np.uint8, "r", shape=shape)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.sha256()
     flat = images.reshape(-1)
     for start in range(0, len(flat), _BLOCK):
         digest.update(flat[start : start + _BLOCK])  # type: ignore[arg-type]
@@ -112,7 +112,7 @@ def store(
         raise CacheError(_reason(error)) from None
     if free < most * row + _SPARE_BYTES:
         raise CacheError(f"{most * row:,} bytes are needed and {free:,} are free")
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.sha256()
     count = 0
     try:
         with replacing(pixels) as file:
@@ -137,13 +137,13 @@ def store(
 
 def _forget_unused(folder: Path) -> None:
     """Delete entries that no run has used for a month and what killed runs left behind."""
-    oldest = time.time() - _UNUSED_DAYS * 86_400
-    for path in (*folder.glob("*.json"), *folder.glob(".*.tmp")):
-        with suppress(OSError):  # another process may be deleting the same
-            if path.stat().st_mtime < oldest:
-                path.unlink()
-                if path.suffix == ".json":
-                    path.with_suffix(".pixels").unlink()
+    for pattern, days in (("*.json", _UNUSED_DAYS), (".*.tmp", 1)):
+        for path in folder.glob(pattern):
+            with suppress(OSError):  # another process may be deleting the same
+                if path.stat().st_mtime < time.time() - days * 86_400:
+                    path.unlink()
+                    if path.suffix == ".json":
+                        path.with_suffix(".pixels").unlink()
 
 
 def _reason(error: OSError) -> str:

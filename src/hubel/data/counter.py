@@ -11,7 +11,7 @@ _MASK = 0xFFFFFFFFFFFFFFFF
 
 
 def draw(*counters: int | np.ndarray) -> np.ndarray:
-    """Hash integers, broadcast against each other, to 64 random bits each.
+    """Hash integers modulo 2^64, broadcast against each other, to 64 random bits each.
 
     Each counter is absorbed by one round of SplitMix64 (Steele, Lea and Flood, "Fast Splittable
     Pseudorandom Number Generators", 2014), whose output does not depend on NumPy's version, the
@@ -23,7 +23,7 @@ def draw(*counters: int | np.ndarray) -> np.ndarray:
     state = np.zeros((), np.uint64)
     for counter in counters:
         value = np.asarray(counter)
-        if value.dtype == object or value.ndim == 0:
+        if value.ndim == 0:
             value = np.asarray(int(value) & _MASK, np.uint64)
         state = _mix(state ^ value.astype(np.uint64))
     return state

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["Dataset", "ImageProblem", "Split", "printable"]
+__all__ = [
+    "Dataset",
+    "ImageProblem",
+    "Split",
+    "fingerprint_of",
+    "printable",
+    "set_aside_note",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +65,27 @@ class Dataset:
     conversions: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
+
+
+def set_aside_note(held_out: int, total: int) -> tuple[str, ...]:
+    """Return the sentence that says how many training images went into validation, if any did."""
+    if not held_out:
+        return ()
+    return (f"{held_out:,} of the {total:,} training images are set aside for validation.",)
+
+
+def fingerprint_of(
+    classes: Sequence[str],
+    digest: str,
+    shape: tuple[int, ...],
+    labels: np.ndarray,
+    held_out: np.ndarray,
+) -> str:
+    """Return a digest of classes, pixels (by their own `digest`), labels and split."""
+    whole = hashlib.sha256(json.dumps([list(classes), digest, list(shape)]).encode())
+    whole.update(labels.astype("<i8").tobytes())
+    whole.update(np.packbits(held_out).tobytes())
+    return whole.hexdigest()
 
 
 def printable(name: str) -> str:

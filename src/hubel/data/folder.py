@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from hubel.data.dataset import ImageProblem, printable
 from hubel.errors import DataError
@@ -32,8 +32,7 @@ _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "icon\r"})
 _Found: TypeAlias = tuple[str, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """A regular file: class number, name relative to the root, size, last change (ns)."""
 
     label: int
@@ -143,7 +142,7 @@ def _classes(
     """Return the (name, bytes, modified) of every file by class, below root/top."""
     found: dict[str, list[_Found]] = {}
     spelled: dict[str, str] = {}
-    for entry in _entries(root / top, top, problems):
+    for entry in sorted(_entries(root / top, top, problems), key=lambda entry: entry.name):
         name = f"{top}/{entry.name}" if top else entry.name
         if not _is_folder(entry):
             problems.append(ImageProblem(name, "it lies in no class folder"))
@@ -192,9 +191,7 @@ def _files(folder: Path, prefix: str, problems: list[ImageProblem]) -> Iterator[
 def _entries(folder: Path, name: str, problems: list[ImageProblem]) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(
-                (entry for entry in entries if not _is_hidden(entry.name)), key=lambda e: e.name
-            )
+            return [entry for entry in entries if not _is_hidden(entry.name)]
     except OSError as error:
         problems.append(ImageProblem(name or ".", f"it cannot be listed ({error.strerror})"))
         return []
@@ -216,7 +213,7 @@ def _holds_folders(folder: Path) -> bool:
 
 
 def _identity(path: str | os.PathLike[str]) -> tuple[int, int]:
-    status = os.stat(path)
+    status = Path(path).stat()
     return status.st_dev, status.st_ino
 
 

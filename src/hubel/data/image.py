@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -29,6 +30,7 @@ __all__ = [
     "Picture",
     "Resize",
     "Source",
+    "check_wanted",
     "decode",
     "decoder_warnings",
     "measure",
@@ -99,8 +101,19 @@ def read(
     >>> read(np.full((2, 4, 1), 7, np.uint8), size=(2, 2), channels=3).shape
     (2, 2, 3)
     """
+    check_wanted(size, channels, resize)
     with decoder_warnings():
         return decode(source, size, channels, resize).pixels
+
+
+def check_wanted(size: tuple[int, int] | None, channels: int | None, resize: str) -> None:
+    """Raise `UsageError` for what no image can be brought to."""
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise UsageError(f"the size is {size}, not a height and a width of at least 1")
+    if channels not in (None, 1, 3):
+        raise UsageError(f"channels is {channels!r}, not 1 (grey) or 3 (colour)")
+    if resize not in get_args(Resize):
+        raise UsageError(f"resize is {resize!r}, not one of {', '.join(get_args(Resize))}")
 
 
 def decode(
@@ -109,11 +122,10 @@ def decode(
     channels: int | None = None,
     resize: Resize = "squash",
 ) -> Picture:
-    """Do as `read` does and tell what was done; call it within `decoder_warnings`."""
-    if resize not in get_args(Resize):
-        raise UsageError(f"resize is {resize!r}, not one of squash, pad, crop")
-    if channels not in (None, 1, 3):
-        raise UsageError(f"channels is {channels!r}, not 1 (grey) or 3 (colour)")
+    """Do as `read` does and tell what was done.
+
+    Call it within `decoder_warnings`, with arguments that `check_wanted` has seen.
+    """
     if isinstance(source, np.ndarray):
         return _convert(_from_array(source), size, channels, resize)
     if isinstance(source, Image.Image):
@@ -220,7 +232,7 @@ def _regular_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 def _stranger(source: str | os.PathLike[str] | BinaryIO) -> str:
     if isinstance(source, str | os.PathLike):
-        with open(source, "rb") as file:
+        with Path(source).open("rb") as file:
             head = file.read(16)
     else:
         source.seek(0)

@@ -6,8 +6,6 @@ import os
 from collections.abc import Callable
 from typing import TypeAlias
 
-from hubel.data import named
-from hubel.data.assemble import load_folder
 from hubel.data.dataset import Dataset
 from hubel.data.image import Resize
 
@@ -37,6 +35,7 @@ def load(
     `size` (height, width), images of one size keep it and others are brought to their median.
     Without `channels`, they are grey (1) if all training images are, and colour (3) otherwise.
     `workers` is how many images are decoded at once, `data_dir` where a named dataset lies.
+    Decoded images of folders are kept in the user's cache folder unless `cache` is False.
     A folder that is called like a named dataset is loaded as "./mnist". Raises `DataError` for
     what cannot be a dataset; an unreadable image is no error but in `Dataset.problems`.
 
@@ -44,6 +43,11 @@ def load(
     >>> digits.train.images.shape[1:], len(digits.classes)
     ((8, 8, 1), 10)
     """
+    # Sockets, archives and processes take longer to import than the rest of the package; whoever
+    # brings arrays of their own never needs them.
+    from hubel.data import named
+    from hubel.data.assemble import load_folder
+
     if isinstance(source, str) and source in named.NAMES:
         folder = named.class_folders(source, data_dir)
         if folder is None:

@@ -121,7 +121,9 @@ class NativeSession:
             for value in graph.values.values():
                 if value.persistent:
                     self._claim(value)
-            store = {name: buffer for name, (buffer, _) in self._placed.items() if name in graph.values}
+            store = {
+                name: buffer for name, (buffer, _) in self._placed.items() if name in graph.values
+            }
             program = verify(plan(fuse(lower(graph, batch, store))))
             compiled = _native.Program(
                 self._machine, _steps(program), [program.sizes[name] for name in MEMORIES]

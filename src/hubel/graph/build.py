@@ -18,11 +18,12 @@ from hubel.graph.ops.pointwise import FUNCTIONS, Activation, Dropout, Maxout
 from hubel.graph.verify import verify
 from hubel.notation.spec import Branches, Fit, Item, Layer, Repeat, Spec
 
-__all__ = ["LARGEST_SIDE", "Built", "Parameter", "Placed", "build", "describe"]
+__all__ = ["LARGEST_SIDE", "Built", "Parameter", "Placed", "axes_of", "build", "describe"]
 
 LARGEST_SIDE = 1 << 16
 """No image or map, its padding counted, is higher or wider."""
 
+_BOTH = "both ways"
 _MOST_PROBLEMS = 200
 _MOST_READINGS = 1_000_000
 
@@ -334,10 +335,18 @@ def _window(
     return made, (vertical, horizontal)
 
 
+def axes_of(problem: Problem) -> tuple[str, ...]:
+    """The axes that a window's problem speaks of, () for other problems."""
+    sides = ("vertically", "horizontally")
+    if problem.message.endswith(_BOTH):
+        return sides
+    return tuple(side for side in sides if problem.message.endswith(side))
+
+
 def _axes(fits: list[shape.Window], x: Shape) -> list[tuple[str, shape.Window]]:
     """Both axes named, or one for both where they are alike."""
     if x[0] == x[1] and fits[0] == fits[1]:
-        return [("both ways", fits[0])]
+        return [(_BOTH, fits[0])]
     return [("vertically", fits[0]), ("horizontally", fits[1])]
 
 

@@ -58,9 +58,7 @@ def differentiate(graph: Graph, loss: str, wrt: Sequence[str]) -> Graph:
             if gradient is not None and name in sensitive:
                 arrived.setdefault(name, []).append(gradient)
     gradients = tuple(total(name) for name in wrt)
-    made = prune(Graph(values, tuple(nodes), (*graph.outputs, *gradients)))
-    verify(made)
-    return made
+    return verify(prune(Graph(values, tuple(nodes), (*graph.outputs, *gradients))))
 
 
 def prune(graph: Graph) -> Graph:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, product
 from math import gcd
 from typing import TypeAlias
 
@@ -142,18 +142,14 @@ def branch_edits(item: Branches, begins: Shape, ends: Sequence[Shape]) -> Iterat
     inside = [layer for branch in item.branches for layer in layers_of(branch)]
     yield from _projections(item, begins, ends)
     if item.join == "add" and len(depths) > 1:
-        for branch, end in zip(item.branches, ends, strict=True):
-            counted = [layer for layer in layers_of(branch) if layer.kind == "conv"]
-            for depth in depths:
+        for depth in reversed(depths):
+            for branch, end in zip(item.branches, ends, strict=True):
+                counted = [layer for layer in layers_of(branch) if layer.kind == "conv"]
                 if counted and depth != end[2]:
                     last = counted[-1]
-                    yield _token_edit(
-                        "filters",
-                        f"{depth} filters in {token(last)}",
-                        abs(depth - end[2]),
-                        last,
-                        replace(last, count=depth),
-                    )
+                    words = f"{depth} filters in {token(last)}"
+                    cost = abs(depth - end[2])
+                    yield _token_edit("filters", words, cost, last, replace(last, count=depth))
     keeping = [(layer, _keeping_size(layer)) for layer in inside if layer.size is not None]
     kept = {layer.span: same for layer, same in keeping if same != layer}
     if kept:
@@ -168,14 +164,13 @@ def branch_edits(item: Branches, begins: Shape, ends: Sequence[Shape]) -> Iterat
                 shifts=True,
             )
     ratios = {_ratio(begins, end) for end in ends}
-    for layer, _ in keeping:
-        for stride in sorted(ratios):
-            for fit in _FITS:
-                changed = replace(layer, stride=stride, fit=fit)
-                if changed != layer:
-                    words = f"{token(layer)} → {token(changed)}"
-                    cost = abs(stride[0] - layer.stride[0]) + abs(stride[1] - layer.stride[1])
-                    yield _token_edit("stride", words, cost, layer, changed)
+    for stride in sorted(ratios, reverse=True):
+        for layer, fit in product((layer for layer, _ in keeping), _FITS):
+            changed = replace(layer, stride=stride, fit=fit)
+            if changed != layer:
+                words = f"{token(layer)} → {token(changed)}"
+                cost = abs(stride[0] - layer.stride[0]) + abs(stride[1] - layer.stride[1])
+                yield _token_edit("stride", words, cost, layer, changed)
 
 
 def producer_of(built: Built, name: str) -> Layer | None:

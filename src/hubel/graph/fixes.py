@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from hubel.errors import Fix, NetworkError, Problem
-from hubel.graph.build import LARGEST_SIDE, Built, build, describe
+from hubel.graph.build import LARGEST_SIDE, Built, axes_of, build, describe
 from hubel.graph.edits import (
     Edit,
     apply,
@@ -26,7 +26,7 @@ from hubel.notation.spec import Branches, Fit, Item, Layer, Repeat, Spec
 __all__ = ["with_fixes"]
 
 _MOST_FIXES = 5
-_MOST_TRIES = 4
+_MOST_TRIES = 12
 _FARTHEST_INPUT = 64
 _MOST_LAYERS_BUILT = 30_000
 _BY_WINDOW = ("misfit", "too-small", "padding")
@@ -34,6 +34,7 @@ _BY_COUNT = ("groups", "maxout")
 _BY_INPUT = ("misfit", "too-small", "branches")
 
 _Key: TypeAlias = tuple[str, str]
+_Fault: TypeAlias = tuple[str, str, str]
 
 
 def with_fixes(
@@ -64,6 +65,11 @@ def with_fixes(
 
 def _key(problem: Problem) -> _Key:
     return problem.code, problem.layer
+
+
+def _faults(problems: Iterable[Problem]) -> frozenset[_Fault]:
+    """What is wrong, axis by axis."""
+    return frozenset((*_key(one), axis) for one in problems for axis in axes_of(one) or ("",))
 
 
 def _edits(problem: Problem, spec: Spec, built: Built) -> Iterator[Edit]:
@@ -149,10 +155,10 @@ class _Bench:
     fit: Fit
     built: Built
     layers_left: int = _MOST_LAYERS_BUILT
-    known: frozenset[_Key] = field(init=False)
+    known: frozenset[_Fault] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.known = frozenset(_key(problem) for problem in self.built.problems)
+        self.known = _faults(self.built.problems)
 
     def fixes(
         self, problem: Problem, edits: list[Edit], inputs: list[_Candidate]
@@ -186,8 +192,8 @@ class _Bench:
     def helps(self, problem: Problem, edit: Edit, left: tuple[Problem, ...]) -> bool:
         """Whether the problem is gone and no other has come."""
         if not edit.shifts:
-            keys = {_key(one) for one in left}
-            return _key(problem) not in keys and keys <= self.known
+            gone = _key(problem) not in {_key(one) for one in left}
+            return gone and _faults(left) <= self.known
         # Layers are numbered anew, so problems are known by their place in the text.
         after = Counter((one.code, one.span) for one in left)
         before = Counter((one.code, _moved(one.span, edit)) for one in self.built.problems)

@@ -62,7 +62,9 @@ def no_nonlinearity(spec: Spec, built: Built) -> list[Problem]:
 
 def _find(spec: Spec, built: Built) -> list[tuple[tuple[Placed, ...], bool]]:
     walk = _Walk({placed.name: placed for placed in built.layers})
-    walk.sequence(expand(spec).items)
+    whole = walk.sequence(expand(spec).items)
+    if whole is not None:
+        walk.note(whole)
     return walk.found
 
 

@@ -36,9 +36,7 @@ def for_inference(graph: Graph, outputs: Sequence[str] | None = None) -> Graph:
             nodes.append(replace(node, inputs=inputs))
     wanted = graph.outputs if outputs is None else tuple(outputs)
     wanted = tuple(instead.get(name, name) for name in wanted)
-    made = prune(Graph(graph.values, tuple(nodes), wanted))
-    verify(made)
-    return made
+    return verify(prune(Graph(graph.values, tuple(nodes), wanted)))
 
 
 def with_loss(graph: Graph, op: str, attributes: Any = None) -> Graph:
@@ -60,9 +58,7 @@ def with_loss(graph: Graph, op: str, attributes: Any = None) -> Graph:
         Node("mean_loss", "mean_loss", ("losses",), ("loss",)),
         Node("count_correct", "count_correct", (scores, "labels"), ("correct",)),
     )
-    made = Graph(values, nodes, ("loss", "correct"))
-    verify(made)
-    return made
+    return verify(Graph(values, nodes, ("loss", "correct")))
 
 
 def with_gradients(graph: Graph, wrt: Sequence[str]) -> Graph:
@@ -109,9 +105,7 @@ def with_updates(
                 updates=(parameter.name, *kept),
             )
         )
-    made = Graph(values, tuple(nodes), outputs)
-    verify(made)
-    return made
+    return verify(Graph(values, tuple(nodes), outputs))
 
 
 def decays(parameter: Value) -> bool:

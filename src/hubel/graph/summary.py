@@ -108,10 +108,13 @@ def _table(report: Report, width: int, paint: _Paint) -> str:
         if len(lines[rule]) <= width:
             break
     head = [paint(line, _BOLD) for line in lines[:rule]]
-    head += [paint(f"{_INDENT}Arithmetic{_GAP}Parameters", _BOLD), paint(lines[rule], _DIM)]
+    tab = max(len("Arithmetic"), *(len(row.formula) for row in report.rows))
+    tab = min(tab, width // 2 - len(_INDENT))
+    header = f"{_INDENT}{'Arithmetic':<{tab}}{_GAP}Parameters"
+    head += [paint(header, _BOLD), paint(lines[rule], _DIM)]
     body = []
     for row, line in zip(report.rows, lines[rule + 1 :], strict=True):
-        body += [line, *_below(row, width, paint)]
+        body += [line, *_below(row, tab, width, paint)]
     return "\n".join(head + body)
 
 
@@ -122,15 +125,15 @@ def _headers(columns: Sequence[_Column]) -> list[tuple[str, ...]]:
     return [tuple(part.strip() for part in column.header) for column in columns]
 
 
-def _below(row: Row, width: int, paint: _Paint) -> list[str]:
+def _below(row: Row, tab: int, width: int, paint: _Paint) -> list[str]:
     """The arithmetic of a layer on a line of its own, or on two; no formula is ever broken."""
-    formulas = [formula for formula in (row.formula, row.parameter_formula) if formula]
-    line = _INDENT + _GAP.join(formulas)
-    if not formulas:
+    line = f"{_INDENT}{row.formula:<{tab}}{_GAP}{row.parameter_formula}".rstrip()
+    if not line:
         return []
     if len(line) <= width:
         return [paint(line, _DIM)]
-    return [paint(_INDENT + formula, _DIM) for formula in formulas]
+    formulas = (row.formula, row.parameter_formula)
+    return [paint(_INDENT + formula, _DIM) for formula in formulas if formula]
 
 
 def _aligned(

@@ -17,8 +17,8 @@ class GraphError(AssertionError):
     """A graph that does not hold together: a mistake in Hubel, not in the network it was given."""
 
 
-def verify(graph: Graph) -> None:
-    """Checks that a graph can run and means what its operations say.
+def verify(graph: Graph) -> Graph:
+    """The graph itself, which can run and means what its operations say.
 
     Every name that is used is fed, persistent or made by an earlier node, and made once; values are
     shaped as the operation's rule says, gradients as what they belong to; only persistent values
@@ -36,6 +36,7 @@ def verify(graph: Graph) -> None:
     for name in graph.outputs:
         if name not in ready:
             raise GraphError(f"the output {name!r} is made by no node")
+    return graph
 
 
 def _check_names(graph: Graph, node: Node, ready: set[str], given: frozenset[str]) -> None:

@@ -269,9 +269,7 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
             "x weight bias running_mean?! running_var?! y> mean> inverse> workspace>", Norm
         ),
         "batch_norm_apply": Kernel("x weight bias mean variance y> workspace>", Norm),
-        "batch_norm_grad": Kernel(
-            "x dy weight mean inverse dx> dweight> dbias> workspace>", Rows
-        ),
+        "batch_norm_grad": Kernel("x dy weight mean inverse dx> dweight> dbias> workspace>", Rows),
         "softmax_cross_entropy": Kernel("scores labels losses> probabilities>", Loss),
         "softmax_cross_entropy_grad": Kernel("probabilities labels dscores>", Loss),
         "hinge": Kernel("scores labels losses>", Loss),

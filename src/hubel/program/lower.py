@@ -150,8 +150,9 @@ class _Lowering:
         if self.in_blocks(value):
             self.call("unpack_maps", (name, plain), self.maps(name))
         else:
-            rows = kernels.CopyChannels(1, self.numbers(name), self.numbers(name), 0,
-                                        self.numbers(name), 0)
+            rows = kernels.CopyChannels(
+                1, self.numbers(name), self.numbers(name), 0, self.numbers(name), 0
+            )
             self.call("copy_channels", (name, plain), rows)
         return plain, shape, "float32"
 
@@ -197,9 +198,7 @@ MANY_ROWS = 64
 """GEMM rows a weight meets from which laying the weights into panels first pays."""
 
 
-def _pack(
-    lowering: _Lowering, conv: kernels.Convolution, weight: str, backward: bool
-) -> str:
+def _pack(lowering: _Lowering, conv: kernels.Convolution, weight: str, backward: bool) -> str:
     taps = conv.rows * conv.columns
     inner, columns = conv.depth // conv.groups, conv.filters // conv.groups
     if backward:
@@ -476,9 +475,7 @@ def _penalty(lowering: _Lowering, node: Node) -> None:
         lowering.call("penalty", (weight, made), parameters)
 
 
-def _update(
-    kernel: str, slots: int, parameters: Callable[[int, Any], Any]
-) -> _Rule:
+def _update(kernel: str, slots: int, parameters: Callable[[int, Any], Any]) -> _Rule:
     def rule(lowering: _Lowering, node: Node) -> None:
         size = lowering.numbers(node.updates[0])
         kept = (*node.updates, *[""] * (1 + slots - len(node.updates)))
@@ -523,9 +520,7 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
         "sgd": _update(
             "sgd",
             1,
-            lambda size, a: kernels.SgdStep(
-                size, a.momentum, int(a.nesterov), a.l2, a.l1, a.decay
-            ),
+            lambda size, a: kernels.SgdStep(size, a.momentum, int(a.nesterov), a.l2, a.l1, a.decay),
         ),
         "rmsprop": _update(
             "rmsprop",

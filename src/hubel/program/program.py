@@ -48,9 +48,7 @@ class Call:
     def _marked(self, wanted: Callable[[str], bool]) -> tuple[str, ...]:
         marks = KERNELS[self.kernel].operands
         return tuple(
-            name
-            for name, mark in zip(self.operands, marks, strict=True)
-            if name and wanted(mark)
+            name for name, mark in zip(self.operands, marks, strict=True) if name and wanted(mark)
         )
 
     def operand(self, name: str) -> str:

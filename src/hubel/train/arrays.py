@@ -49,7 +49,7 @@ def names_in(given: Classes) -> tuple[str, ...] | None:
 
 
 def as_labels(given: Classes, names: Sequence[str]) -> NDArray[np.int64]:
-    """Class numbers (N,) of classes given by number or by name; raises UsageError for unknown ones."""
+    """Class numbers (N,) of classes given by number or name; raises UsageError for unknown ones."""
     labels = np.asarray(given)
     if labels.ndim != 1:
         raise UsageError(f"the classes have shape {labels.shape}", hint="give one class an image")

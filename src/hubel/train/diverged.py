@@ -23,10 +23,10 @@ from hubel.train.progress import Progress
 from hubel.train.settings import Settings
 from hubel.train.step import run_step, steps_before
 
-__all__ = ["Anchor", "Diverged", "anchor", "explain", "finite"]
+__all__ = ["Anchor", "DivergedError", "anchor", "explain", "finite"]
 
 
-class Diverged(HubelError):
+class DivergedError(HubelError):
     """The numbers of a run are no longer finite; the session is back at `progress`, before that."""
 
     def __init__(self, what: str, progress: Progress, hint: str) -> None:
@@ -68,14 +68,14 @@ def explain(
     training: Split,
     chosen: Settings,
     steps: int,
-) -> Diverged:
-    """Take the steps of `batches` again from an anchor; say which left the finite numbers, and where.
+) -> DivergedError:
+    """Take the steps of `batches` again from an anchor; say which left the finite numbers.
 
     Leaves the session as it was before that step. Raises DataError where an image is to blame.
     """
     if kept.broken is not None:
         what = f"{kept.broken} holds numbers that are not finite before the step is taken"
-        return Diverged(what, kept.progress, "start from other weights")
+        return DivergedError(what, kept.progress, "start from other weights")
     hint = (
         f"lower the learning rate (it was {chosen.rate:g}; a tenth is {chosen.rate / 10:g}), "
         "or begin with warm-up"
@@ -95,9 +95,9 @@ def explain(
             place = _first_layer(session, scores, batch, training, chosen, number)
             _restore(session, kept)
             what = f"the loss is {done.loss + done.penalty:g}: {place}"
-        return Diverged(what, kept.progress, hint)
+        return DivergedError(what, kept.progress, hint)
     what = "the scores of validation images are not finite, though every weight is"
-    return Diverged(what, kept.progress, hint)
+    return DivergedError(what, kept.progress, hint)
 
 
 def _any_bad(array: Array) -> bool:

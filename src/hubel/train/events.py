@@ -1,4 +1,4 @@
-"""What happens in a training run, as frozen data: the one stream that every reader of a run reads."""
+"""What happens in a training run, as frozen data: the one stream that all readers read."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class EpochDone:
     """An epoch is over: one row of a run's history.
 
     `loss` and `accuracy` were gathered while the weights changed; without validation images the
-    validation figures are None. `seconds` is what the epoch took, `best` whether it is the best yet.
+    validation figures are None. `seconds` is what the epoch took, `best` whether it is the best.
     """
 
     epoch: int

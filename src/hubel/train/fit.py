@@ -49,8 +49,8 @@ def train(
     With the `progress` of an earlier run and its state in the session the run goes on from there,
     to the same bits as if it had never stopped: a step depends on the state before it, the settings
     and the data alone. Between two events the session is in order; closing the generator ends
-    the run there. Raises `Diverged` where the numbers are no longer finite, with the session as it
-    was before the step that did it.
+    the run there. Raises `DivergedError` where the numbers are no longer finite, with the session
+    as it was before the step that did it.
     """
     run = _Run(
         session,
@@ -144,7 +144,7 @@ class _Run:
             raise self._explain(before or latest, progress)
         return latest
 
-    def _explain(self, kept: diverged.Anchor, until: Progress) -> diverged.Diverged:
+    def _explain(self, kept: diverged.Anchor, until: Progress) -> diverged.DivergedError:
         count = steps_before(until, self.steps) - steps_before(kept.progress, self.steps)
         again = batches_from(self.training, self.preprocess, self.chosen, kept.progress)
         return diverged.explain(

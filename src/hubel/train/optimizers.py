@@ -1,4 +1,4 @@
-"""The optimizers by name: their operation, usual learning rate, and what they keep per parameter."""
+"""The optimizers by name: their operation, usual learning rate, and what they keep."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["OPTIMIZERS", "Optimizer", "with_updates"]
 class Optimizer:
     """One row of the table of optimizers.
 
-    `rate` is the usual learning rate, `slots(settings)` names what is kept beside each parameter and
+    `rate` is the usual learning rate, `slots(settings)` names what is kept beside each parameter,
     `attributes(settings, l2, l1)` are those of the update operation `op`. A `decoupled` optimizer
     shrinks the weights itself, where the others have the regularisation term in the loss.
     """

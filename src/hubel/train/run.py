@@ -163,10 +163,10 @@ def _append(log: TextIO, content: Mapping[str, Any]) -> None:
 @contextmanager
 def _log(path: Path) -> Iterator[TextIO]:
     """The log open for appending, by this process alone, from the beginning of a line."""
-    with open(path, "a+", encoding="utf-8", errors="backslashreplace") as log:
+    with path.open("a+", encoding="utf-8", errors="backslashreplace") as log:
         _lock(log, path)
         if path.stat().st_size:
-            with open(path, "rb") as written:
+            with path.open("rb") as written:
                 written.seek(-1, os.SEEK_END)
                 torn = written.read() != b"\n"
             # A kill in the middle of a line leaves half of one.

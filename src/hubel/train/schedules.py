@@ -1,4 +1,4 @@
-"""How the learning rate changes: a pure function of the step, so that a resumed run goes on exactly.
+"""How the learning rate changes: a pure function of the step, so that resumed runs go on exactly.
 
 Each schedule gives the share of the highest learning rate at a moment of the run, from 0 at its
 first step to 1 at its end. Warm-up comes before it: the rate rises in equal steps, and the schedule

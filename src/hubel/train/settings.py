@@ -7,8 +7,9 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
+from hubel.data.preprocess import Method
 from hubel.errors import FormatError, UsageError
 from hubel.train.losses import LOSSES
 from hubel.train.optimizers import OPTIMIZERS
@@ -44,7 +45,7 @@ class Settings:
     label_smoothing: float = 0.0
     schedule: str = "cosine"
     warmup_epochs: float = 0.0
-    preprocess: str | None = "normalise"
+    preprocess: Method | None = "normalise"
     flip: bool = False
     crop: int = 0
     shuffle: bool = True
@@ -94,10 +95,11 @@ def _problems(chosen: Settings) -> Iterator[str]:
         ("optimizer", OPTIMIZERS),
         ("schedule", SCHEDULES),
         ("loss", LOSSES),
+        ("preprocess", (None, *get_args(Method))),
     ):
         given = getattr(chosen, name)
         if given not in table:
-            yield f"{name} is {given!r}, not one of {', '.join(table)}"
+            yield f"{name} is {given!r}, not one of {', '.join(map(str, table))}"
     for name, least in (("epochs", 1), ("batch_size", 1), ("crop", 0), ("seed", 0)):
         yield from _whole(name, getattr(chosen, name), least)
     if chosen.patience is not None:

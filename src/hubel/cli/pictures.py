@@ -1,0 +1,81 @@
+"""Image files of a command line, read as a model needs them and put to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubel.data.folder import natural_key
+from hubel.data.image import Picture, decode, decoder_warnings
+from hubel.errors import DataError, UsageError
+from hubel.model import Model
+
+__all__ = ["Read", "listed", "readable"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """An image that could be read: its own (height, width), and its classes' probabilities."""
+
+    path: Path
+    size: tuple[int, int]
+    probabilities: NDArray[Any]
+
+
+def listed(paths: Sequence[Path]) -> list[Path]:
+    """The files among the paths, and in folders among them all files in order, hidden ones aside.
+
+    Raises UsageError for a path that is not there, and where there is no file at all.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise UsageError("there is no such file or folder", where=str(path))
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = [
+            file
+            for file in path.rglob("*")
+            if file.is_file()
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ]
+        files += sorted(inside, key=lambda file: natural_key(str(file)))
+    if not files:
+        raise UsageError("there is no image", where=", ".join(map(str, paths)))
+    return files
+
+
+def readable(model: Model, paths: Sequence[Path], batch_size: int) -> Iterator[Read | DataError]:
+    """Each image in order with its probabilities, or the reason why it cannot be read."""
+    for some in _batches(paths, batch_size):
+        with decoder_warnings():
+            pictures = [_decoded(model, path) for path in some]
+        sound = [picture.pixels for picture in pictures if isinstance(picture, Picture)]
+        probabilities = iter(model.predict(np.stack(sound)) if sound else ())
+        for path, picture in zip(some, pictures, strict=True):
+            if isinstance(picture, DataError):
+                yield picture
+            else:
+                yield Read(path, picture.size, next(probabilities))
+
+
+def _batches(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
+    return (paths[start : start + size] for start in range(0, len(paths), size))
+
+
+def _decoded(model: Model, path: Path) -> Picture | DataError:
+    height, width, depth = model.network.input
+    try:
+        channels = depth if depth in (1, 3) else None
+        picture = decode(path, (height, width), channels, model.resize)
+    except DataError as error:
+        return error
+    if picture.pixels.shape[2] != depth:
+        return DataError(f"it has no {depth} channels", where=str(path))
+    return picture

@@ -1,0 +1,48 @@
+"""`hubel predict`: what a model takes images for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["predict"]
+
+_BATCH = 64
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A .hubel file, or a run folder for its best.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
+    engine: Annotated[str, typer.Option(help="native or reference.")] = "native",
+    threads: Annotated[int | None, typer.Option(help="Threads. [all]")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Name the most probable classes of images."""
+    from hubel.cli.pictures import Read, listed, readable
+    from hubel.cli.terminal import say
+    from hubel.cli.values import model_file, print_json
+    from hubel.model import load
+
+    trained = load(model_file(model), engine=engine, threads=threads)
+    paths = listed(images)
+    results = []
+    for number, found in enumerate(readable(trained, paths, _BATCH), 1):
+        if not isinstance(found, Read):
+            say(f"hubel: {found}")
+            continue
+        order = (-found.probabilities).argsort(kind="stable")[:top]
+        likely = {trained.classes[place]: float(found.probabilities[place]) for place in order}
+        height, width = found.size
+        results.append(
+            {"image": str(found.path), "height": height, "width": width, "classes": likely}
+        )
+        if not json:
+            named = ", ".join(f"{label} {share:.2f}" for label, share in likely.items())
+            print(f"image {number}/{len(paths)} {found.path}: {height}x{width} {named}")
+    if json:
+        print_json(results)
+    if not results:
+        raise typer.Exit(2)

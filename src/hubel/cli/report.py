@@ -1,0 +1,110 @@
+"""What `hubel train` says before and after: machine, data, net, place, and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hubel import __version__
+from hubel.data.dataset import Dataset
+from hubel.graph.build import describe
+from hubel.model import Model
+from hubel.network import Network
+from hubel.train.events import EpochDone
+from hubel.train.metrics import Evaluation
+from hubel.views.progress import evaluation_line, percent, thousands
+
+__all__ = [
+    "data_lines",
+    "engine_line",
+    "epoch_place",
+    "net_line",
+    "result",
+    "result_lines",
+    "run_line",
+]
+
+_SHOWN_PROBLEMS = 5
+
+
+def engine_line(model: Model, engine: str) -> str:
+    """The version, the engine with its instruction set, and the threads."""
+    arithmetic = getattr(model.session, "isa", "NumPy, float64")
+    threads = getattr(model.session, "threads", 1)
+    return (
+        f"Hubel {__version__}, engine {engine} ({arithmetic}), "
+        f"{threads} thread{'s' if threads > 1 else ''}"
+    )
+
+
+def data_lines(data: Dataset) -> Iterator[str]:
+    """How many images there are of how many classes, and all that was odd about them."""
+    counts = [f"{len(data.train):,} training", f"{len(data.validation):,} validation"]
+    if data.test is not None:
+        counts.append(f"{len(data.test):,} test")
+    size = describe(data.train.images.shape[1:])
+    yield (
+        f"Data: {data.name}, {' + '.join(counts)} images of {size} in {len(data.classes)} classes, "
+        f"{len(data.problems)} unreadable or left out"
+    )
+    if data.conversions:
+        done = ", ".join(f"{count:,} {what}" for what, count in data.conversions.items())
+        yield f"      converted: {done}"
+    for problem in data.problems[:_SHOWN_PROBLEMS]:
+        yield f"      left out: {problem}"
+    if len(data.problems) > _SHOWN_PROBLEMS:
+        yield f"      left out: {len(data.problems) - _SHOWN_PROBLEMS} more, all in settings.json"
+    for note in data.notes:
+        yield f"      {note}"
+
+
+def net_line(net: Network, name: str) -> str:
+    """The network in one line."""
+    report = net.report
+    return (
+        f"Net:  {name}, {len(report.rows)} layers, {report.parameters:,} parameters, "
+        f"{thousands(report.macs)} multiply-adds an image"
+    )
+
+
+def epoch_place(best: EpochDone) -> str:
+    """A best epoch and the accuracy it was chosen by."""
+    if best.validation_accuracy is None:
+        return f"epoch {best.epoch}, training loss {best.loss:.4f}"
+    return f"epoch {best.epoch}, {percent(best.validation_accuracy)} of the validation images"
+
+
+def run_line(folder: Path) -> str:
+    """Where the run goes."""
+    return f"Run:  {folder.resolve()}"
+
+
+def result(
+    model: Model, measured: dict[str, Evaluation], folder: Path, interrupted: bool
+) -> dict[str, Any]:
+    """The end of a run as what JSON can hold; `measured` is by "best", "last" and "test"."""
+    assert model.progress is not None
+    best = model.progress.best
+    return {
+        "run": str(folder.resolve()),
+        "interrupted": interrupted,
+        "epoch": model.progress.epoch,
+        "step": model.progress.step,
+        "best_epoch": best.epoch if best else None,
+        **{name: evaluation.as_dict() for name, evaluation in measured.items()},
+    }
+
+
+def result_lines(
+    model: Model, measured: dict[str, Evaluation], validated: str, folder: Path
+) -> Iterator[str]:
+    """The end of a run in words; `validated` says which images the first two were measured on."""
+    assert model.progress is not None
+    best = model.progress.best
+    place = f"epoch {best.epoch}" if best else "no whole epoch"
+    yield f"Best: {place}, {evaluation_line(measured['best'], validated)}"
+    yield f"Last: epoch {model.progress.epoch}, {evaluation_line(measured['last'], validated)}"
+    if "test" in measured:
+        yield f"Test: {evaluation_line(measured['test'], 'test')}, by the best model"
+    yield f"Saved in {folder.resolve()}"

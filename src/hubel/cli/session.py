@@ -1,0 +1,285 @@
+"""A training run on the command line: prepared or taken up again, followed, and summed up."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hubel import __version__
+from hubel.cli import report
+from hubel.cli.terminal import has_color, interruptible, is_terminal, say
+from hubel.cli.values import image_size, print_json
+from hubel.data import load as load_data
+from hubel.data.dataset import Dataset
+from hubel.errors import FormatError, UsageError
+from hubel.model import Model, load
+from hubel.network import Network
+from hubel.notation.named import find, read_header
+from hubel.notation.parse import parse
+from hubel.train.events import Event
+from hubel.train.metrics import Evaluation
+from hubel.train.recipes import default_net
+from hubel.train.run import (
+    BEST,
+    LAST,
+    SETTINGS,
+    create,
+    record,
+    write_confusion,
+    write_json,
+)
+from hubel.train.settings import settings
+from hubel.views.progress import shown
+
+__all__ = ["Run", "follow", "resumed", "started"]
+
+_SUMMARY, _CONFUSION, _TEST_CONFUSION = "summary.json", "confusion.csv", "confusion-test.csv"
+_VAL_FRACTION = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """A run about to begin: its events are not yet asked for."""
+
+    model: Model
+    engine: str
+    data: Dataset
+    events: Generator[Event, None, None]
+    folder: Path
+
+
+def started(
+    choices: Mapping[str, Any], fixed: Mapping[str, Any], threads: int | None, quiet: bool
+) -> Run:
+    """Load the data, check everything, make the folder. Raises HubelError before there is one."""
+    if "data" not in fixed:
+        raise UsageError(
+            "there is nothing to train on",
+            hint="name a folder of class folders, or try: hubel train digits",
+        )
+    chosen = settings(**{"val_fraction": _VAL_FRACTION, **choices})
+    text, name = "", "default"
+    header = read_header("")
+    if "net" in fixed:
+        text, name = find(fixed["net"])
+        name = Path(name).stem or "net"
+        header = read_header(text)
+        parse(text)
+    size, channels = None, fixed.get("channels")
+    if "size" in fixed:
+        size = image_size(fixed["size"])
+    elif header.input is not None:
+        size = header.input[:2]
+    if channels is None and header.input is not None and header.input[2] in (1, 3):
+        channels = header.input[2]
+    source = _Source(
+        fixed["data"],
+        size,
+        channels,
+        fixed.get("resize", "squash"),
+        None if "data_dir" not in fixed else str(fixed["data_dir"].resolve()),
+        chosen.val_fraction,
+        chosen.seed,
+    )
+    data = source.load(quiet)
+    height, width, depth = data.train.images.shape[1:]
+    network = Network(text or default_net(height, width), (height, width, depth), len(data.classes))
+    engine = fixed.get("engine", "native")
+    model = Model(
+        network,
+        seed=chosen.seed,
+        engine=engine,
+        threads=threads,
+        initialisation=fixed.get("initialisation", "he"),
+        classes=data.classes,
+        resize=source.resize,
+    )
+    events = model.train(data, **asdict(chosen))
+    title = Path(data.name).name if name == "default" else f"{Path(data.name).name}-{name}"
+    folder = create(fixed.get("out", Path("runs")), fixed.get("name", title))
+    write_json(
+        folder / SETTINGS,
+        {
+            "hubel": __version__,
+            "engine": engine,
+            "data": asdict(source.anywhere()),
+            "images": {
+                "training": len(data.train),
+                "validation": len(data.validation),
+                "test": len(data.test) if data.test else 0,
+            },
+            "left_out": [str(problem) for problem in data.problems],
+            "classes": data.classes,
+            "net": {"name": name, "text": network.text, "input": network.input},
+            "initialisation": model.initialisation,
+            "training": asdict(chosen),
+        },
+    )
+    if not quiet:
+        _announce(model, engine, data, name, folder)
+    return Run(model, engine, data, events, folder)
+
+
+def resumed(
+    path: Path,
+    choices: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    threads: int | None,
+    quiet: bool,
+) -> Run:
+    """Take up the run in a folder where it was left. Raises UsageError for choices that changed."""
+    if fixed:
+        flags = ", ".join("DATA" if key == "data" else _flag(key) for key in fixed)
+        raise UsageError(
+            f"a resumed run keeps its data, net and engine, but {flags} was given",
+            hint="only --epochs, --patience, --time and --threads may change",
+        )
+    folder = path.parent if path.suffix == ".hubel" else path
+    kept = _kept(folder)
+    engine = str(kept["engine"])
+    model = load(folder / LAST, engine=engine, threads=threads)
+    data = _Source(**kept["data"]).load(quiet)
+    events = model.train(data, resume=True, **choices)
+    assert model.settings is not None
+    write_json(folder / SETTINGS, {**kept, "training": asdict(model.settings)})
+    if not quiet:
+        _announce(model, engine, data, str(kept["net"]["name"]), folder)
+    return Run(model, engine, data, events, folder)
+
+
+def follow(run: Run, as_json: bool, quiet: bool) -> int:
+    """Train to the end or to Ctrl-C, print the result, and return the exit status."""
+    stream = record(run.model, run.events, run.folder)
+    if not quiet:
+        bar, color = is_terminal(sys.stderr), has_color(sys.stderr)
+        stream = shown(stream, sys.stderr, bar=bar, color=color)
+    with interruptible() as stop, closing(stream):
+        for _ in stream:
+            if stop.status is not None:
+                break
+    if stop.status is not None:
+        _report_interrupted(run, as_json)
+        return stop.status
+    measured = _measured(run)
+    summary = report.result(run.model, measured, run.folder, interrupted=False)
+    write_json(run.folder / _SUMMARY, summary)
+    if as_json:
+        print_json(summary)
+    else:
+        validated = "validation" if len(run.data.validation) else "training"
+        print(*report.result_lines(run.model, measured, validated, run.folder), sep="\n")
+    return 0
+
+
+def _measured(run: Run) -> dict[str, Evaluation]:
+    """The best and the last model on the validation images, the best once on the test images."""
+    best = load(run.folder / BEST, engine=run.engine, threads=_threads(run.model))
+    split = run.data.validation if len(run.data.validation) else run.data.train
+    measured = {
+        "best": best.measure(split.images, split.labels),
+        "last": run.model.measure(split.images, split.labels),
+    }
+    write_confusion(run.folder / _CONFUSION, run.data.classes, measured["best"])
+    test = run.data.test
+    if test is not None and len(test):
+        measured["test"] = best.measure(test.images, test.labels)
+        write_confusion(run.folder / _TEST_CONFUSION, run.data.classes, measured["test"])
+    return measured
+
+
+def _report_interrupted(run: Run, as_json: bool) -> None:
+    progress = run.model.progress
+    assert progress is not None
+    if as_json:
+        print_json(report.result(run.model, {}, run.folder, interrupted=True))
+    best = progress.best
+    say(
+        f"Interrupted after epoch {progress.epoch} and step {progress.step} of the next.",
+        f"Best: {report.epoch_place(best)}" if best else "No epoch was finished.",
+        f"Saved in {run.folder.resolve()}",
+        f"Go on with: hubel train --resume {run.folder}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the images come from and how they are read: what a resumed run must do again."""
+
+    source: str
+    size: tuple[int, int] | None
+    channels: int | None
+    resize: Any
+    data_dir: str | None
+    val_fraction: float
+    seed: int
+
+    def load(self, quiet: bool) -> Dataset:
+        return load_data(
+            self.source,
+            size=None if self.size is None else (self.size[0], self.size[1]),
+            channels=self.channels,
+            resize=self.resize,
+            val_fraction=self.val_fraction,
+            seed=self.seed,
+            data_dir=self.data_dir,
+            progress=None if quiet or not is_terminal(sys.stderr) else _reading,
+        )
+
+    def anywhere(self) -> _Source:
+        """The same from any working folder."""
+        path = Path(self.source)
+        if not path.is_dir():
+            return self
+        return _Source(
+            str(path.resolve()),
+            self.size,
+            self.channels,
+            self.resize,
+            self.data_dir,
+            self.val_fraction,
+            self.seed,
+        )
+
+
+def _reading(done: int, total: int) -> None:
+    end = "\r\x1b[K" if done >= total else ""
+    print(f"\rReading images: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
+
+
+def _announce(model: Model, engine: str, data: Dataset, name: str, folder: Path) -> None:
+    say(
+        report.engine_line(model, engine),
+        *report.data_lines(data),
+        report.net_line(model.network, name),
+        report.run_line(folder),
+    )
+
+
+def _kept(folder: Path) -> dict[str, Any]:
+    path = folder / SETTINGS
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(kept, dict) or not {"engine", "data", "net"} <= kept.keys():
+            raise ValueError("it lacks engine, data or net")
+    except OSError as error:
+        raise UsageError(
+            f"there is no run here: {(error.strerror or str(error)).lower()}",
+            where=str(path),
+            hint="give the folder of a run, such as runs/digits",
+        ) from error
+    except ValueError as error:
+        raise FormatError(f"these are no settings of a run: {error}", where=str(path)) from error
+    return kept
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def _threads(model: Model) -> int | None:
+    return getattr(model.session, "threads", None)

@@ -1,0 +1,58 @@
+"""Choices of training: the usual ones, and that all wrong ones are named at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from hubel.errors import FormatError, UsageError
+from hubel.train.settings import from_dict, settings
+
+
+def test_the_learning_rate_is_the_optimizers_usual_one() -> None:
+    assert settings(optimizer="sgd").rate == 0.01
+    assert settings(optimizer="adam").rate == 0.001
+    assert settings(optimizer="adam", lr=0.5).rate == 0.5
+
+
+def test_all_problems_are_named_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        settings(optimizer="sdg", epochs=0, lr=-1.0, momentum=1.0, flip="yes")
+    assert caught.value.what.split("; ") == [
+        "optimizer is 'sdg', not one of sgd, rmsprop, adam, adamw",
+        "epochs is 0, not a whole number of at least 1",
+        "momentum is 1.0, not a number of at least 0 and below 1",
+        "lr is -1.0, not a number of at least 0",
+        "flip is 'yes', not True or False",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choices", "what"),
+    [
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"time": float("inf")}, "time is inf"),
+        ({"epochs": True}, "epochs is True"),
+        ({"epochs": 2.5}, "epochs is 2.5"),
+        ({"patience": 0}, "patience is 0, not a whole number of at least 1"),
+        ({"nesterov": True}, "nesterov needs the optimizer sgd with a momentum above 0"),
+        ({"loss": "hinge", "label_smoothing": 0.1}, "label_smoothing needs the loss cross-entropy"),
+        ({"preprocess": "zca"}, "not one of None, none, centre, mean-image, normalise"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(choices: dict[str, object], what: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        settings(**choices)
+    assert what in str(caught.value)
+
+
+def test_an_unknown_choice_is_met_with_the_nearest() -> None:
+    with pytest.raises(UsageError) as caught:
+        settings(learning=0.1, batchsize=3)
+    assert str(caught.value) == (
+        "training has no choice named learning, batchsize. Hint: did you mean batch_size?."
+    )
+
+
+def test_a_file_with_settings_that_cannot_be_is_refused() -> None:
+    with pytest.raises(FormatError, match="do not hold"):
+        from_dict({"epochs": "ten"})
