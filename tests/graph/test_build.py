@@ -97,10 +97,10 @@ def test_a_convolution_and_its_window() -> None:
 
 
 def test_same_padding_splits_with_the_extra_pixel_at_the_end() -> None:
-    (conv,) = built("conv3-4s2same", (8, 9, 3)).layers
-    assert conv.output == (4, 5, 4)
+    (conv,) = built("conv3-4s2same", (9, 8, 3)).layers
+    assert conv.output == (5, 4, 4)
     assert conv.window is not None
-    assert conv.window.padding == (0, 1, 1, 1)
+    assert conv.window.padding == (1, 1, 0, 1)
 
 
 @pytest.mark.parametrize(("token", "output"), [("pool3s2~", (3, 4)), ("pool3s2^", (4, 4))])

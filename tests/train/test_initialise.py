@@ -10,6 +10,7 @@ from hubel.network import Network
 from hubel.train.initialise import initial
 
 NET = "conv3-64 bn prelu fc100"
+FIRST = [0.11644942, -0.12171506, -0.37215802]
 
 
 def parameters(net: str = NET) -> tuple:

@@ -18,13 +18,13 @@ def test_one_layer_in_full() -> None:
     assert render(report, width=130).splitlines()[:6] == [
         "Network on 32×32×3 images",
         "",
-        "Layer              Output    Arithmetic                  Parameters                  "
+        "Layer              Output    Arithmetic                 Parameters               "
         "Multiply-adds  Receptive field / stride    Memory",
-        "─" * 128,
-        "conv1  conv5-10p2  32×32×10  (32 + 2·2 − 5)/1 + 1 = 32   (5·5·3 + 1)·10 = 760        "
+        "─" * 130,
+        "conv1  conv5-10p2  32×32×10  (32 + 2·2 − 5)/1 + 1 = 32  (5·5·3 + 1)·10 = 760     "
         "         768K                     5 / 1  40.0 KiB",
-        "relu1  relu        32×32×10                                                          "
-        "                              5 / 1  40.0 KiB",
+        "relu1  relu        32×32×10                                                      "
+        "                                  5 / 1  40.0 KiB",
     ]
 
 

@@ -23,7 +23,7 @@ from hubel.notation.named import find, read_header
 from hubel.notation.parse import parse
 from hubel.train.events import Event
 from hubel.train.metrics import Evaluation
-from hubel.train.recipes import default_net
+from hubel.train.recipes import CHOICES, default_net
 from hubel.train.run import (
     BEST,
     LAST,
@@ -62,7 +62,10 @@ def started(
             "there is nothing to train on",
             hint="name a folder of class folders, or try: hubel train digits",
         )
-    chosen = settings(**{"val_fraction": _VAL_FRACTION, **choices})
+    usual: Mapping[str, Any] = {}
+    if "net" not in fixed and not {"optimizer", "lr"} & choices.keys():
+        usual = CHOICES
+    chosen = settings(**{"val_fraction": _VAL_FRACTION, **usual, **choices})
     text, name = "", "default"
     header = read_header("")
     if "net" in fixed:

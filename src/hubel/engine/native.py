@@ -182,7 +182,7 @@ def _memory(size: int) -> Array:
 def _plain(fed: dict[str, Array], name: str, dtype: type) -> Array:
     if name not in fed:
         return _memory(0)
-    array = np.ascontiguousarray(fed[name], dtype=dtype)
+    array: Array = np.ascontiguousarray(fed[name], dtype=dtype)
     return array.reshape(-1).view(np.uint8)
 
 

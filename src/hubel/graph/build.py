@@ -364,7 +364,8 @@ def _unread(found: shape.Window, side: str) -> str:
 
 
 def _conv(builder: _Builder, name: str, layer: Layer, x: Shape) -> _Made:
-    assert layer.size is not None and layer.count is not None
+    assert layer.size is not None
+    assert layer.count is not None
     window, fits = _window(builder, name, layer, x, layer.size)
     depth, filters, groups = x[2], layer.count, layer.groups
     for what, number in (("input depth", depth), ("filters", filters)):

@@ -52,7 +52,7 @@ def with_fixes(
     """
     if not built.problems:
         return ()
-    bench = _Bench(spec.text, input, classes, fit, built)
+    bench = _Bench(spec, input, classes, fit, built)
     inputs = bench.inputs() if any(one.code in _BY_INPUT for one in built.problems) else []
     found: dict[_Key, tuple[Fix, ...]] = {}
     for problem in built.problems:
@@ -149,7 +149,7 @@ class _Candidate:
 class _Bench:
     """Where edits are tried out, as long as there are tries left."""
 
-    text: str
+    spec: Spec
     input: tuple[int, int, int]
     classes: int | None
     fit: Fit
@@ -179,8 +179,8 @@ class _Bench:
         """The smallest of some edits that leaves no problem, else the smallest that helps."""
         best: _Candidate | None = None
         for edit in sorted(edits, key=lambda one: one.cost)[:_MOST_TRIES]:
-            text = apply(self.text, edit)
-            left = self.problems(text, self.input)
+            text = apply(self.spec.text, edit)
+            left = self.edited(text)
             if left is None or not self.helps(problem, edit, left):
                 continue
             fix = Fix(edit.words, text, self.input)
@@ -199,16 +199,20 @@ class _Bench:
         before = Counter((one.code, _moved(one.span, edit)) for one in self.built.problems)
         return after <= before and not after[problem.code, _moved(problem.span, edit)]
 
-    def problems(self, text: str, size: tuple[int, int, int]) -> tuple[Problem, ...] | None:
-        """What is wrong with a text on images of a size; None if it is no network or too dear."""
-        if self.layers_left <= 0:
-            return None
+    def edited(self, text: str) -> tuple[Problem, ...] | None:
+        """What is wrong with an edited text; None where it is no network at all."""
         try:
-            spec = parse(text)
+            return self.problems(parse(text), self.input)
         except NetworkError:
             return None
+
+    def problems(self, spec: Spec, size: tuple[int, int, int]) -> tuple[Problem, ...] | None:
+        """What is wrong with a network on images of a size; None where there are no tries left."""
+        if self.layers_left <= 0:
+            return None
         built = build(spec, size, self.classes, self.fit)
-        self.layers_left -= max(len(built.layers), len(text) // 10) + 10 * len(built.problems)
+        self.layers_left -= len(built.layers) + len(self.spec.text) // 10
+        self.layers_left -= 10 * len(built.problems)
         return built.problems
 
     def inputs(self) -> list[_Candidate]:
@@ -249,9 +253,9 @@ class _Bench:
     def fits(self, size: tuple[int, int]) -> bool:
         if min(size) < 1 or max(size) > LARGEST_SIDE:
             return False
-        return self.problems(self.text, (*size, self.input[2])) == ()
+        return self.problems(self.spec, (*size, self.input[2])) == ()
 
     def resized(self, size: tuple[int, int]) -> _Candidate:
         cost = max(abs(size[axis] - self.input[axis]) for axis in range(2))
         full = (*size, self.input[2])
-        return _Candidate(True, cost, Fix(f"input {describe(full)}", self.text, full))
+        return _Candidate(True, cost, Fix(f"input {describe(full)}", self.spec.text, full))

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from math import prod
 
 from hubel.graph.build import Built
-from hubel.graph.differentiate import prune
 from hubel.graph.modes import with_gradients, with_loss
 from hubel.graph.op import Graph, Value
 
@@ -37,23 +36,18 @@ class TrainingMemory:
 
 
 def training_memory(built: Built, batch_size: int, optimizer_slots: int = 1) -> TrainingMemory:
-    """The memory of forward, backward and update on a batch, `optimizer_slots` arrays a parameter.
+    """What forward, backward and update of a network without problems keep for a batch.
 
-    Each value is counted from the operation that makes it to the last one that reads it, every one
-    in a place of its own: an engine that overwrites needs less, and working space comes on top.
+    An optimizer keeps `optimizer_slots` arrays a parameter. Each value is counted from the
+    operation that makes it to the last one that reads it, every one in a place of its own: an
+    engine that overwrites needs less, and working space comes on top.
     """
-    parameters = sum(prod(parameter.shape) for parameter in built.parameters)
-    # Where a layer was refused there are no scores, and the last layer stands for them.
-    ends = built.graph.outputs or tuple(placed.name for placed in built.layers[-1:])
-    activations = gradients = statistics = 0
-    if ends:
-        graph = prune(Graph(built.graph.values, built.graph.nodes, ends))
-        statistics = sum(prod(value.shape) for value in graph.with_role("statistic"))
-        step = with_gradients(
-            with_loss(graph, "softmax_cross_entropy"),
-            [parameter.name for parameter in graph.with_role("parameter")],
-        )
-        activations, gradients = _fullest(step, batch_size)
+    graph = built.graph
+    names = [parameter.name for parameter in built.parameters]
+    parameters = sum(prod(graph[name].shape) for name in names)
+    statistics = sum(prod(value.shape) for value in graph.with_role("statistic"))
+    step = with_gradients(with_loss(graph, "softmax_cross_entropy"), names)
+    activations, gradients = _fullest(step, batch_size)
     return TrainingMemory(
         4 * (parameters + statistics),
         4 * parameters,

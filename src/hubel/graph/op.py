@@ -1,4 +1,4 @@
-"""What a graph is made of: values, nodes, and the record that says everything about one operation."""
+"""What a graph is made of: values, nodes, and the record that says all about one operation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FED: frozenset[str] = frozenset({"input", "label", "scalar"})
 class Value:
     """One array of a graph: `shape` is that of one image where `batched`, of the whole otherwise.
 
-    A "parameter" is trained, a "statistic" is kept by batch normalisation, a "slot" by an optimizer;
+    A "parameter" is trained, a "statistic" kept by batch normalisation, a "slot" by an optimizer;
     these outlive a step. "index" values hold positions inside a window. `of` names the value that a
     gradient belongs to.
     """
@@ -100,7 +100,7 @@ class Emit(Protocol):
     def __call__(
         self, op: str, inputs: Sequence[str], attributes: Any = None, *, of: Sequence[str]
     ) -> tuple[str, ...]:
-        """The names of the node's outputs, which are gradients of the values `of`, shaped like them."""
+        """The names of the node's outputs: gradients of the values `of`, and shaped like them."""
         ...
 
 
@@ -118,10 +118,10 @@ class Op:
     """One row of the table of operations.
 
     `shapes(attributes, *input shapes)` gives the output shapes (None: the outputs are gradients and
-    shaped like the values they belong to); `gradient(node, gradient of its first output, emit)` emits
-    nodes and names the gradient of each input, None where there is none (no rule: the operation is
+    shaped like the values they belong to); `gradient(node, gradient of its first output, emit)`
+    emits nodes and names the gradient of each input, None where there is none (no rule: the operation is
     not differentiated); `multiply_adds` counts them for one image. `batched` tells for each output
-    whether it has one entry an image, `dtypes` what it holds; the last entry serves all that follow.
+    whether it has one entry an image, `dtypes` what it holds; the last one serves all that follow.
     """
 
     name: str

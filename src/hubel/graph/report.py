@@ -86,8 +86,11 @@ class Report:
         return 4 * self.parameters
 
     def training_memory(self, batch_size: int | None = None) -> TrainingMemory:
-        """The memory that one training step needs, part by part; at the report's batch size."""
-        if self.built is None:
+        """The memory that one training step needs, part by part; at the report's batch size.
+
+        All parts are 0 where the network has problems, for then it cannot be trained.
+        """
+        if self.built is None or not self.ok:
             return TrainingMemory(0, 0, 0, 0, 0)
         return training_memory(
             self.built, self.batch_size if batch_size is None else batch_size, self.optimizer_slots

@@ -154,25 +154,13 @@ def _aligned(
 
 
 def _totals(report: Report, width: int) -> str:
-    memory = report.training_memory()
-    slots = report.optimizer_slots
-    arrays = f"{slots} array{'s' if slots != 1 else ''} a parameter"
     totals = [
-        (
-            "Parameters",
-            f"{report.parameters:,} ({_bytes(report.parameter_bytes)} in float32)",
-        ),
+        ("Parameters", f"{report.parameters:,} ({_bytes(report.parameter_bytes)} in float32)"),
         ("Multiply-adds", f"{report.macs:,} an image"),
         ("Activations", f"{_bytes(report.activation_bytes)} an image"),
-        (
-            "Training",
-            f"{_bytes(memory.total)} at batch size {report.batch_size}: "
-            f"activations {_bytes(memory.activations)}, "
-            f"their gradients {_bytes(memory.activation_gradients)}, "
-            f"weights {_bytes(memory.weights)}, their gradients {_bytes(memory.gradients)}, "
-            f"optimizer {_bytes(memory.optimizer)} ({arrays})",
-        ),
     ]
+    if report.ok:
+        totals.append(("Training", _training(report)))
     label = max(len(name) for name, _ in totals) + len(_GAP)
     lines = []
     for name, value in totals:
@@ -180,6 +168,18 @@ def _totals(report: Report, width: int) -> str:
             value, width, initial_indent=name.ljust(label), subsequent_indent=" " * label
         )
     return "\n".join(lines)
+
+
+def _training(report: Report) -> str:
+    memory = report.training_memory()
+    return (
+        f"{_bytes(memory.total)} at batch size {report.batch_size}: "
+        f"activations {_bytes(memory.activations)}, "
+        f"their gradients {_bytes(memory.activation_gradients)}, "
+        f"weights {_bytes(memory.weights)}, their gradients {_bytes(memory.gradients)}, "
+        f"optimizer {_bytes(memory.optimizer)} "
+        f"({_counted(report.optimizer_slots, 'array')} a parameter)"
+    )
 
 
 def _problem(one: Problem, severity: str, text: str, width: int, paint: _Paint) -> str:

@@ -96,7 +96,8 @@ class _Lowering:
     def is_wide(self, name: str) -> bool:
         """Whether the positions in a window that this value holds take two bytes each."""
         made_by = next(node for node in self.graph.nodes if name in node.outputs)
-        return prod(made_by.attributes.size) > 256
+        size: tuple[int, int] = made_by.attributes.size
+        return prod(size) > 256
 
     def numbers(self, name: str) -> int:
         value = self.graph[name]

@@ -68,10 +68,12 @@ def explain(
     training: Split,
     chosen: Settings,
     steps: int,
+    otherwise: str,
 ) -> DivergedError:
     """Take the steps of `batches` again from an anchor; say which left the finite numbers.
 
-    Leaves the session as it was before that step. Raises DataError where an image is to blame.
+    Where none does, that is `otherwise`. Leaves the session as it was before that step. Raises
+    DataError where an image is to blame.
     """
     if kept.broken is not None:
         what = f"{kept.broken} holds numbers that are not finite before the step is taken"
@@ -96,8 +98,7 @@ def explain(
             _restore(session, kept)
             what = f"the loss is {done.loss + done.penalty:g}: {place}"
         return DivergedError(what, kept.progress, hint)
-    what = "the scores of validation images are not finite, though every weight is"
-    return DivergedError(what, kept.progress, hint)
+    return DivergedError(otherwise, kept.progress, hint)
 
 
 def _any_bad(array: Array) -> bool:

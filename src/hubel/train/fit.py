@@ -34,6 +34,12 @@ __all__ = ["evaluate", "train"]
 # to be taken again at once, many enough that the copies cost nothing.
 _ANCHOR_STEPS = 64
 
+_CHANGED_FROM_OUTSIDE = (
+    "a weight was not finite, yet the same steps taken again leave all of them finite: "
+    "something other than training changed it"
+)
+_VALIDATION_BAD = "the scores of validation images are not finite, though every weight is"
+
 
 def train(
     session: Session,
@@ -117,7 +123,7 @@ class _Run:
                 if self.validation is not None:
                     measured = yield from self._validate(self.validation, progress.epoch + 1)
                     if not math.isfinite(measured.loss):
-                        raise self._explain(kept, progress)
+                        raise self._explain(kept, progress, _VALIDATION_BAD)
                 kept = self._anchor(progress, kept)
                 seconds = time.monotonic() - epoch_begun
                 row = self._row(progress, measured, seconds, progress.seen - seen_before)
@@ -144,7 +150,9 @@ class _Run:
             raise self._explain(before or latest, progress)
         return latest
 
-    def _explain(self, kept: diverged.Anchor, until: Progress) -> diverged.DivergedError:
+    def _explain(
+        self, kept: diverged.Anchor, until: Progress, otherwise: str = _CHANGED_FROM_OUTSIDE
+    ) -> diverged.DivergedError:
         count = steps_before(until, self.steps) - steps_before(kept.progress, self.steps)
         again = batches_from(self.training, self.preprocess, self.chosen, kept.progress)
         return diverged.explain(
@@ -156,6 +164,7 @@ class _Run:
             self.training,
             self.chosen,
             self.steps,
+            otherwise,
         )
 
     def _validate(self, validation: Split, epoch: int) -> Generator[Event, None, Evaluation]:

@@ -104,8 +104,8 @@ def _mix(z: Array) -> Array:
     """The SplitMix64 finaliser (Steele 2014), on uint64."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return z
+    mixed: Array = z ^ (z >> np.uint64(31))
+    return mixed
 
 
 def _dropout(call: Call) -> tuple[Array, ...]:

@@ -1,8 +1,8 @@
 """Activation functions and dropout: each number on its own.
 
 The lecture's activations (CS231n lecture 6) and today's: ReLU, Leaky ReLU, ELU (Clevert 2015), SELU
-(Klambauer 2017), GELU with the exact erf (Hendrycks 2016), SiLU, sigmoid, tanh; PReLU with one slope
-a channel (He 2015); maxout over neighbouring channels (Goodfellow 2013).
+(Klambauer 2017), GELU with the exact erf (Hendrycks 2016), SiLU, sigmoid, tanh; PReLU with one
+slope a channel (He 2015); maxout over neighbouring channels (Goodfellow 2013).
 """
 
 from __future__ import annotations
