@@ -1,8 +1,8 @@
 """A training step of Hubel against PyTorch's best, same threads, interleaved in one run.
 
-`python -m benchmarks.train_step` times `cs231n` at 32×32×3, batch 128, float32. Every contestant has a
-process of its own; in each round each is asked for a few steps in turn. The ratio compares medians of
-all steps; the middle half of the rounds' own ratios tells how far it can be trusted.
+`python -m benchmarks.train_step` times `cs231n` at 32×32×3, batch 128, float32. Every contestant
+has a process of its own; in each round each is asked for a few steps in turn. The ratio compares
+medians of all steps; the middle half of the rounds' own ratios tells how far to trust it.
 """
 
 from __future__ import annotations
@@ -95,8 +95,7 @@ def _print(contestants: list[Contestant], operations: int) -> None:
         return
     best = min(rivals, key=lambda rival: rival.milliseconds)
     paired = [
-        median(theirs) / median(mine)
-        for theirs, mine in zip(best.rounds, ours.rounds, strict=True)
+        median(theirs) / median(mine) for theirs, mine in zip(best.rounds, ours.rounds, strict=True)
     ]
     low, _, high = quantiles(paired, n=4)
     ratio = best.milliseconds / ours.milliseconds

@@ -1,7 +1,7 @@
-"""One contestant in a process of its own: makes a training step ready, then times steps when told to.
+"""One contestant in a process of its own: readies a training step, and times steps when told to.
 
-Reads one line a request on standard input, the number of steps to time; answers with a line of JSON.
-While it waits it uses no core, so that contestants do not disturb one another.
+Reads one line a request on standard input, the number of steps to time; answers with a line of
+JSON. While it waits it uses no core, so that contestants do not disturb one another.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["CONTESTANTS", "Task"]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A training step: a shipped net's name, its input (height, width, depth), classes and batch."""
+    """A training step: a net, its input (height, width, depth), classes, batch and threads."""
 
     net: str
     input: tuple[int, int, int]
@@ -85,7 +85,7 @@ CONTESTANTS: dict[str, Callable[[Task], Step]] = {
     "torch eager, channels last": lambda task: _torch(task, True, False),
     "torch compiled": lambda task: _torch(task, True, True),
 }
-"""Everyone who takes part, by name; each gives a function that runs one step and returns its loss."""
+"""Everyone who takes part, by name; each gives a function that runs one step."""
 
 
 def main() -> None:

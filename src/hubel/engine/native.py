@@ -1,4 +1,4 @@
-"""The compiled engine: graphs lowered to programs, one for each graph and batch size, and run in C++."""
+"""The compiled engine: graphs lowered to programs, one for each batch size, and run in C++."""
 
 from __future__ import annotations
 

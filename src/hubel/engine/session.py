@@ -33,7 +33,7 @@ class Session(Protocol):
     def run(self, graph: Graph, feeds: Feeds) -> dict[str, Array]:
         """Runs every node once and gives the graph's outputs by name.
 
-        `feeds` holds "input" (N, H, W, C), and as far as the graph reads them "labels" (N,), "rate",
-        "step" and "seed". Persistent values that the graph updates are changed in place.
+        `feeds` holds "input" (N, H, W, C), and as far as the graph reads them "labels" (N,),
+        "rate", "step" and "seed". Persistent values that the graph updates are changed in place.
         """
         ...

@@ -28,7 +28,9 @@ __all__ = ["with_fixes"]
 _MOST_FIXES = 5
 _MOST_TRIES = 12
 _FARTHEST_INPUT = 64
-_MOST_LAYERS_BUILT = 30_000
+_MANY_PROBLEMS = 5
+_EFFORT_FOR_INPUTS = 10_000
+_EFFORT_FOR_EDITS = 30_000
 _BY_WINDOW = ("misfit", "too-small", "padding")
 _BY_COUNT = ("groups", "maxout")
 _BY_INPUT = ("misfit", "too-small", "branches")
@@ -52,10 +54,13 @@ def with_fixes(
     """
     if not built.problems:
         return ()
-    bench = _Bench(spec, input, classes, fit, built)
+    bench = _Bench(spec, input, classes, fit, built, _EFFORT_FOR_INPUTS)
     inputs = bench.inputs() if any(one.code in _BY_INPUT for one in built.problems) else []
     found: dict[_Key, tuple[Fix, ...]] = {}
+    share = _EFFORT_FOR_EDITS // len(built.problems)
+    bench.effort_left = 0
     for problem in built.problems:
+        bench.effort_left += share
         key = _key(problem)
         if key not in found:
             others = inputs if problem.code in _BY_INPUT else []
@@ -154,7 +159,7 @@ class _Bench:
     classes: int | None
     fit: Fit
     built: Built
-    layers_left: int = _MOST_LAYERS_BUILT
+    effort_left: int = 0
     known: frozenset[_Fault] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -187,6 +192,8 @@ class _Bench:
             if not left:
                 return _Candidate(True, edit.cost, fix)
             best = best or _Candidate(False, edit.cost, fix)
+            if len(self.built.problems) > _MANY_PROBLEMS:
+                break
         return best
 
     def helps(self, problem: Problem, edit: Edit, left: tuple[Problem, ...]) -> bool:
@@ -208,11 +215,10 @@ class _Bench:
 
     def problems(self, spec: Spec, size: tuple[int, int, int]) -> tuple[Problem, ...] | None:
         """What is wrong with a network on images of a size; None where there are no tries left."""
-        if self.layers_left <= 0:
+        if self.effort_left <= 0:
             return None
         built = build(spec, size, self.classes, self.fit)
-        self.layers_left -= len(built.layers) + len(self.spec.text) // 10
-        self.layers_left -= 10 * len(built.problems)
+        self.effort_left -= len(built.layers) + 2 * len(built.problems) + len(spec.text) // 40
         return built.problems
 
     def inputs(self) -> list[_Candidate]:

@@ -119,8 +119,8 @@ class Op:
 
     `shapes(attributes, *input shapes)` gives the output shapes (None: the outputs are gradients and
     shaped like the values they belong to); `gradient(node, gradient of its first output, emit)`
-    emits nodes and names the gradient of each input, None where there is none (no rule: the operation is
-    not differentiated); `multiply_adds` counts them for one image. `batched` tells for each output
+    emits nodes and names the gradient of each input, None where there is none (no rule: the
+    operation is not differentiated); `multiply_adds` counts them for one image. `batched` tells for each output
     whether it has one entry an image, `dtypes` what it holds; the last one serves all that follow.
     """
 

@@ -1,4 +1,4 @@
-"""Calls to fewer calls: what can be done to a tile while it is in registers or cache is done there."""
+"""Calls to fewer calls: what can be done to a tile while it is in registers is done there."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The planner's side of the table of kernels: what each reads and writes, and its parameters.
 
 The compiled side is native/kernels.inc; a test holds the two together. A signature lists a kernel's
-operands in order: `name` is read, `name>` written, `name!` changed in place, `name?` may be left out.
+operands in order: `name` is read, `name>` written, `name!` changed in place, `name?` may be absent.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ COLUMNS = 64
 
 
 def show(program: Program) -> str:
-    """Every call in order, then the arena: one line a buffer, with its life drawn from left to right."""
+    """Every call in order, then the arena: a line a buffer, its life drawn from left to right."""
     return "\n".join([*_calls(program), "", *_arena(program)])
 
 

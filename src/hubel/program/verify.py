@@ -1,4 +1,4 @@
-"""The one check of a program, run whenever one has been made: a failure is a fault of Hubel's own."""
+"""The one check of a program, run on every one that is made: a failure is a fault of Hubel."""
 
 from __future__ import annotations
 

@@ -1,0 +1,139 @@
+"""How a graph's arrays lie in memory for one batch size, and the calls gathered so far.
+
+Activation maps lie as [N/b][H][W][b][C], b images side by side: every pixel is a b × C matrix, so a
+filter tap is one GEMM whatever the stride, padding or dilation, neighbouring pixels follow one
+another, and b = 1 is plain (N, H, W, C). b is the largest of 16, 8, 4, 2, 1 that divides the batch:
+no image is made up to fill a block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from hubel.graph.op import Graph, Shape, Value
+from hubel.program import kernels
+from hubel.program.program import ALIGNMENT, Buffer, Call, Memory
+
+__all__ = ["Lowering", "as_map", "block_of"]
+
+BLOCKS = (16, 8, 4, 2, 1)
+
+
+def block_of(batch: int) -> int:
+    """How many images lie side by side.
+
+    >>> [block_of(batch) for batch in (128, 80, 72, 6, 1)]
+    [16, 16, 8, 2, 1]
+    """
+    return next(block for block in BLOCKS if batch % block == 0)
+
+
+def as_map(shape: Shape) -> tuple[int, int, int]:
+    """A shape as (height, width, depth); a vector is a map of one pixel."""
+    if len(shape) == 3:
+        return shape[0], shape[1], shape[2]
+    return 1, 1, prod(shape)
+
+
+@dataclass(slots=True)
+class Lowering:
+    graph: Graph
+    batch: int
+    block: int
+    buffers: dict[str, Buffer]
+    calls: list[Call] = field(default_factory=list)
+    node: str = ""
+
+    def call(self, kernel: str, operands: tuple[str, ...], parameters: Any) -> None:
+        self.calls.append(Call(kernel, operands, parameters, self.node))
+
+    def buffer(self, name: str, size: int, memory: Memory = "arena") -> str:
+        """A buffer of so many bytes, in whole cache lines unless the caller brings it."""
+        given = memory in ("input", "labels")
+        room = size if given else -(-size // ALIGNMENT) * ALIGNMENT
+        self.buffers[name] = Buffer(name, room, memory)
+        return name
+
+    def scratch(self, suffix: str, size: int) -> str:
+        return self.buffer(f"{self.node}:{suffix}", size)
+
+    def make(self, name: str) -> str:
+        """The buffer of a value that the current node makes."""
+        value = self.graph[name]
+        if value.name in self.buffers:
+            return name
+        wide = 4
+        if value.role == "result":
+            wide = 8
+        elif value.dtype == "index":
+            wide = 2 if self.is_wide(name) else 1
+        memory: Memory = "arena"
+        if name in self.graph.outputs and not self.in_blocks(value):
+            memory = "results"
+        return self.buffer(name, self.numbers(name) * wide, memory)
+
+    def is_wide(self, name: str) -> bool:
+        """Whether the positions in a window that this value holds take two bytes each."""
+        made_by = next(node for node in self.graph.nodes if name in node.outputs)
+        size: tuple[int, int] = made_by.attributes.size
+        return prod(size) > 256
+
+    def numbers(self, name: str) -> int:
+        value = self.graph[name]
+        return prod(value.shape) * (self.batch if value.batched else 1)
+
+    def rows(self, name: str) -> int:
+        return self.numbers(name) // self.depth(name)
+
+    def depth(self, name: str) -> int:
+        return self.graph[name].shape[-1]
+
+    def maps(self, name: str) -> kernels.Layout:
+        height, width, depth = as_map(self.graph[name].shape)
+        return kernels.Layout(self.batch, self.block, height, width, depth)
+
+    def in_blocks(self, value: Value) -> bool:
+        """Whether the layout differs from plain (N, H, W, C)."""
+        return (
+            value.batched
+            and self.block > 1
+            and len(value.shape) == 3
+            and value.shape[0] * value.shape[1] > 1
+        )
+
+    def feed(self, value: Value) -> None:
+        if value.role == "input":
+            self.node = "input"
+            blocks = self.in_blocks(value)
+            size = self.numbers(value.name) * 4
+            plain = self.buffer("input:plain" if blocks else value.name, size, "input")
+            if blocks:
+                packed = self.buffer(value.name, size)
+                self.call("pack_maps", (plain, packed), self.maps(value.name))
+        elif value.role == "label":
+            self.buffer(value.name, self.batch * 8, "labels")
+        elif value.role == "scalar":
+            self.buffer(value.name, 8, "scalars")
+
+    def result(self, name: str) -> tuple[str, tuple[int, ...], str]:
+        """Where an output can be read in its plain shape after a run."""
+        value = self.graph[name]
+        shape = (self.batch, *value.shape) if value.batched else value.shape
+        if value.role == "result":
+            return name, shape, "float64"
+        if value.dtype == "index":
+            return name, shape, "uint16" if self.is_wide(name) else "uint8"
+        if self.buffers[name].memory == "results":
+            return name, shape, "float32"
+        self.node = name
+        plain = self.buffer(f"{name}:plain", self.numbers(name) * 4, "results")
+        if self.in_blocks(value):
+            self.call("unpack_maps", (name, plain), self.maps(name))
+        else:
+            rows = kernels.CopyChannels(
+                1, self.numbers(name), self.numbers(name), 0, self.numbers(name), 0
+            )
+            self.call("copy_channels", (name, plain), rows)
+        return plain, shape, "float32"

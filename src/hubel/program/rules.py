@@ -1,0 +1,393 @@
+"""One rule an operation: the calls of kernels that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import prod
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from hubel.graph.op import Node
+from hubel.graph.ops.conv import Conv, Window
+from hubel.graph.ops.pointwise import FUNCTIONS
+from hubel.program import kernels
+from hubel.program.lowering import Lowering, as_map
+
+__all__ = ["RULES"]
+
+Rule: TypeAlias = Callable[[Lowering, Node], None]
+
+
+def _convolution(lowering: Lowering, conv: Conv, x: str) -> kernels.Convolution:
+    window = conv.window
+    maps = lowering.maps(x)
+    top, _, left, _ = window.padding
+    return kernels.Convolution(
+        lowering.batch,
+        lowering.block,
+        maps.height,
+        maps.width,
+        maps.depth,
+        *window.output,
+        conv.filters,
+        *window.size,
+        *window.stride,
+        top,
+        left,
+        *window.dilation,
+        conv.groups,
+    )
+
+
+def _whole_map(lowering: Lowering, x: str, filters: int) -> Conv:
+    """A fully connected layer as what it equals: a window as large as the map, in one place."""
+    height, width, _ = as_map(lowering.graph[x].shape)
+    window = Window((height, width), (1, 1), (0, 0, 0, 0), (1, 1), (1, 1))
+    return Conv(window, filters)
+
+
+MANY_ROWS = 64
+"""GEMM rows a weight meets from which laying the weights into panels first pays."""
+
+
+def _pack(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: bool) -> str:
+    taps = conv.rows * conv.columns
+    inner, columns = conv.depth // conv.groups, conv.filters // conv.groups
+    if backward:
+        inner, columns = columns, inner
+    size = kernels.packed_size(taps, inner, columns, conv.groups)
+    packed = lowering.scratch("packed", size * 4)
+    parameters = kernels.PackWeights(taps, conv.depth, conv.filters, conv.groups, int(backward))
+    lowering.call("pack_weights", (weight, packed), parameters)
+    return packed
+
+
+def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
+    x, weight, *bias = node.inputs
+    given = _convolution(lowering, conv, x)
+    places = given.images * given.out_height * given.out_width
+    given = replace(given, has_bias=len(bias), packed=int(places >= MANY_ROWS))
+    weights = _pack(lowering, given, weight, False) if given.packed else weight
+    made = lowering.make(node.outputs[0])
+    lowering.call("conv", (x, weights, bias[0] if bias else "", made), given)
+
+
+def _conv(lowering: Lowering, node: Node) -> None:
+    _forward(lowering, node, node.attributes)
+
+
+def _dense(lowering: Lowering, node: Node) -> None:
+    filters = lowering.depth(node.outputs[0])
+    _forward(lowering, node, _whole_map(lowering, node.inputs[0], filters))
+
+
+def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
+    dy, weight = node.inputs
+    (dx,) = node.outputs
+    given = _convolution(lowering, conv, dx)
+    packed = _pack(lowering, given, weight, True)
+    lowering.call("conv_input_grad", (dy, packed, "", lowering.make(dx)), given)
+
+
+def _conv_input_grad(lowering: Lowering, node: Node) -> None:
+    _input_grad(lowering, node, node.attributes)
+
+
+def _dense_input_grad(lowering: Lowering, node: Node) -> None:
+    (dx,) = node.outputs
+    _input_grad(lowering, node, _whole_map(lowering, dx, lowering.depth(node.inputs[0])))
+
+
+MOST_CHUNKS = 32
+MOST_PARTIAL_NUMBERS = 2**20
+"""What the partial sums of one weight gradient may take: 4 MiB stay near a core."""
+
+
+def _weight_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
+    x, dy = node.inputs
+    (dweight,) = node.outputs
+    given = _convolution(lowering, conv, x)
+    weights = lowering.numbers(dweight)
+    rows = lowering.batch // lowering.block * given.out_height
+    chunks = max(1, min(MOST_CHUNKS, rows, MOST_PARTIAL_NUMBERS // weights))
+    panels = -(-(given.filters // given.groups) // kernels.PANEL)
+    units = given.groups * panels * given.rows * given.columns
+    parts = min(units, -(-MOST_CHUNKS // chunks))
+    size = chunks * ((weights if chunks > 1 else 0) + given.filters)
+    workspace = lowering.scratch("partial sums", size * 4)
+    operands = (x, dy, workspace, lowering.make(dweight), "")
+    lowering.call("conv_weight_grad", operands, kernels.WeightGradient(given, chunks, parts))
+
+
+def _conv_weight_grad(lowering: Lowering, node: Node) -> None:
+    _weight_grad(lowering, node, node.attributes)
+
+
+def _dense_weight_grad(lowering: Lowering, node: Node) -> None:
+    x, dy = node.inputs
+    _weight_grad(lowering, node, _whole_map(lowering, x, lowering.depth(dy)))
+
+
+def _bias_grad(lowering: Lowering, node: Node) -> None:
+    """Every bias belongs to weights whose gradient has just read the same dy: it sums that too."""
+    place, call = next(
+        (place, call)
+        for place, call in reversed(list(enumerate(lowering.calls)))
+        if call.kernel == "conv_weight_grad" and call.operand("dy") == node.inputs[0]
+    )
+    given = call.parameters
+    convolution = replace(given.convolution, has_bias=1)
+    lowering.calls[place] = replace(
+        call,
+        operands=(*call.operands[:-1], lowering.make(node.outputs[0])),
+        parameters=replace(given, convolution=convolution),
+    )
+
+
+def _pooling(lowering: Lowering, window: Window, x: str) -> kernels.Pooling:
+    maps = lowering.maps(x)
+    return kernels.Pooling(
+        lowering.batch,
+        lowering.block,
+        maps.height,
+        maps.width,
+        maps.depth,
+        *window.output,
+        *window.size,
+        *window.stride,
+        *window.padding,
+        int(prod(window.size) > 256),
+    )
+
+
+def _max_pool(lowering: Lowering, node: Node) -> None:
+    (x,) = node.inputs
+    y, index = (lowering.make(name) for name in node.outputs)
+    lowering.call("max_pool", (x, y, index), _pooling(lowering, node.attributes, x))
+
+
+def _max_pool_grad(lowering: Lowering, node: Node) -> None:
+    (dx,) = node.outputs
+    pooling = _pooling(lowering, node.attributes, dx)
+    operands = (*node.inputs, "", lowering.make(dx))
+    lowering.call("max_pool_grad", operands, kernels.MaxPoolGradient(pooling))
+
+
+def _average_pool(lowering: Lowering, node: Node) -> None:
+    x, y = node.inputs[0], lowering.make(node.outputs[0])
+    lowering.call("average_pool", (x, y), _pooling(lowering, node.attributes, x))
+
+
+def _average_pool_grad(lowering: Lowering, node: Node) -> None:
+    dy, dx = node.inputs[0], lowering.make(node.outputs[0])
+    lowering.call("average_pool_grad", (dy, dx), _pooling(lowering, node.attributes, dx))
+
+
+def _activation(lowering: Lowering, node: Node) -> None:
+    made = lowering.make(node.outputs[0])
+    function = list(FUNCTIONS).index(node.attributes.function)
+    size = lowering.numbers(node.outputs[0])
+    parameters = kernels.Function(size, function, node.attributes.alpha)
+    lowering.call(node.op, (*node.inputs, made), parameters)
+
+
+def _rows(lowering: Lowering, name: str) -> kernels.Rows:
+    return kernels.Rows(lowering.rows(name), lowering.depth(name))
+
+
+def _prelu(lowering: Lowering, node: Node) -> None:
+    (y,) = node.outputs
+    lowering.call("prelu", (*node.inputs, lowering.make(y)), _rows(lowering, y))
+
+
+def _prelu_grad(lowering: Lowering, node: Node) -> None:
+    dx, dslope = (lowering.make(name) for name in node.outputs)
+    rows = _rows(lowering, dx)
+    workspace = lowering.scratch("partial sums", _partial_sums(rows, 1))
+    lowering.call("prelu_grad", (*node.inputs, dx, dslope, workspace), rows)
+
+
+def _maxout(lowering: Lowering, node: Node) -> None:
+    (y,) = node.outputs
+    rows = _rows(lowering, y if node.op == "maxout" else node.inputs[1])
+    pieces = kernels.Pieces(rows.rows, rows.depth, node.attributes.pieces)
+    lowering.call(node.op, (*node.inputs, lowering.make(y)), pieces)
+
+
+def _dropout(lowering: Lowering, node: Node) -> None:
+    (y,) = node.outputs
+    maps = lowering.maps(y)
+    drop = kernels.Drop(
+        maps.images,
+        maps.block,
+        maps.height,
+        maps.width,
+        maps.depth,
+        node.attributes.rate,
+        node.attributes.stream,
+    )
+    lowering.call("dropout", (*node.inputs, lowering.make(y)), drop)
+
+
+def _partial_sums(rows: kernels.Rows, sums: int, totals: int = 0) -> int:
+    """Bytes of the partial sums of a reduction over rows; partial_sums in native/kernels/share.h."""
+    parts = max(1, min(64, rows.rows * rows.depth // 32768))
+    return (parts * sums + totals) * rows.depth * 8
+
+
+def _norm(lowering: Lowering, node: Node, update: bool) -> kernels.Norm:
+    rows = _rows(lowering, node.outputs[0])
+    given = node.attributes
+    return kernels.Norm(rows.rows, rows.depth, given.epsilon, given.momentum, int(update))
+
+
+def _batch_norm(lowering: Lowering, node: Node) -> None:
+    running = node.updates or ("", "")
+    outputs = tuple(lowering.make(name) for name in node.outputs)
+    rows = _rows(lowering, outputs[0])
+    workspace = lowering.scratch("sums", _partial_sums(rows, 2, 2))
+    operands = (*node.inputs, *running, *outputs, workspace)
+    lowering.call("batch_norm", operands, _norm(lowering, node, bool(node.updates)))
+
+
+def _batch_norm_apply(lowering: Lowering, node: Node) -> None:
+    made = lowering.make(node.outputs[0])
+    workspace = lowering.scratch("factors", lowering.depth(made) * 8)
+    operands = (*node.inputs, made, workspace)
+    lowering.call("batch_norm_apply", operands, _norm(lowering, node, False))
+
+
+def _batch_norm_grad(lowering: Lowering, node: Node) -> None:
+    outputs = tuple(lowering.make(name) for name in node.outputs)
+    rows = _rows(lowering, outputs[0])
+    workspace = lowering.scratch("sums", _partial_sums(rows, 2, 2))
+    lowering.call("batch_norm_grad", (*node.inputs, *outputs, workspace), rows)
+
+
+def _add(lowering: Lowering, node: Node) -> None:
+    y = lowering.make(node.outputs[0])
+    size = kernels.Size(lowering.numbers(y))
+    first, *rest = node.inputs
+    for name in rest:
+        lowering.call("add", (first, name, y), size)
+        first = y
+
+
+def _copy(
+    lowering: Lowering, source: str, target: str, depth: int, from_at: int, to_at: int
+) -> None:
+    lowering.call(
+        "copy_channels",
+        (source, target),
+        kernels.CopyChannels(
+            lowering.rows(source),
+            depth,
+            lowering.depth(source),
+            from_at,
+            lowering.depth(target),
+            to_at,
+        ),
+    )
+
+
+def _concat(lowering: Lowering, node: Node) -> None:
+    y = lowering.make(node.outputs[0])
+    at = 0
+    for source, depth in zip(node.inputs, node.attributes.depths, strict=True):
+        _copy(lowering, source, y, depth, 0, at)
+        at += depth
+
+
+def _split(lowering: Lowering, node: Node) -> None:
+    at = 0
+    for target, depth in zip(node.outputs, node.attributes.depths, strict=True):
+        _copy(lowering, node.inputs[0], lowering.make(target), depth, at, 0)
+        at += depth
+
+
+def _loss(lowering: Lowering, node: Node) -> None:
+    classes = prod(lowering.graph[node.inputs[0]].shape)
+    smoothing = getattr(node.attributes, "smoothing", 0.0)
+    outputs = tuple(lowering.make(name) for name in node.outputs)
+    parameters = kernels.Loss(lowering.batch, classes, smoothing)
+    lowering.call(node.op, (*node.inputs, *outputs), parameters)
+
+
+def _mean_loss(lowering: Lowering, node: Node) -> None:
+    operands = (*node.inputs, lowering.make(node.outputs[0]))
+    lowering.call("mean_loss", operands, kernels.Size(lowering.batch))
+
+
+def _penalty(lowering: Lowering, node: Node) -> None:
+    made = lowering.make(node.outputs[0])
+    for place, weight in enumerate(node.inputs):
+        given = node.attributes
+        size = lowering.numbers(weight)
+        parameters = kernels.Regularisation(size, given.l2, given.l1, int(place == 0))
+        lowering.call("penalty", (weight, made), parameters)
+
+
+def _update(kernel: str, slots: int, parameters: Callable[[int, Any], Any]) -> Rule:
+    def rule(lowering: Lowering, node: Node) -> None:
+        size = lowering.numbers(node.updates[0])
+        kept = (*node.updates, *[""] * (1 + slots - len(node.updates)))
+        lowering.call(kernel, (*node.inputs, *kept), parameters(size, node.attributes))
+
+    return rule
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "conv": _conv,
+        "conv_input_grad": _conv_input_grad,
+        "conv_weight_grad": _conv_weight_grad,
+        "bias_grad": _bias_grad,
+        "dense": _dense,
+        "dense_input_grad": _dense_input_grad,
+        "dense_weight_grad": _dense_weight_grad,
+        "max_pool": _max_pool,
+        "max_pool_grad": _max_pool_grad,
+        "average_pool": _average_pool,
+        "average_pool_grad": _average_pool_grad,
+        "activation": _activation,
+        "activation_grad": _activation,
+        "prelu": _prelu,
+        "prelu_grad": _prelu_grad,
+        "maxout": _maxout,
+        "maxout_grad": _maxout,
+        "dropout": _dropout,
+        "batch_norm": _batch_norm,
+        "batch_norm_apply": _batch_norm_apply,
+        "batch_norm_grad": _batch_norm_grad,
+        "add": _add,
+        "concat": _concat,
+        "split": _split,
+        "softmax_cross_entropy": _loss,
+        "softmax_cross_entropy_grad": _loss,
+        "hinge": _loss,
+        "hinge_grad": _loss,
+        "mean_loss": _mean_loss,
+        "count_correct": _loss,
+        "penalty": _penalty,
+        "sgd": _update(
+            "sgd",
+            1,
+            lambda size, a: kernels.SgdStep(size, a.momentum, int(a.nesterov), a.l2, a.l1, a.decay),
+        ),
+        "rmsprop": _update(
+            "rmsprop",
+            2,
+            lambda size, a: kernels.RmspropStep(
+                size, a.alpha, a.epsilon, a.momentum, a.l2, a.l1, a.decay
+            ),
+        ),
+        "adam": _update(
+            "adam",
+            2,
+            lambda size, a: kernels.AdamStep(
+                size, a.beta1, a.beta2, a.epsilon, a.l2, a.l1, a.decay
+            ),
+        ),
+    }
+)
