@@ -1,4 +1,4 @@
-"""The model as a Python user meets it: shapes, names, gradients, and what is said about mistakes."""
+"""The model as a Python user meets it: shapes, names, gradients, and what mistakes are told."""
 
 from __future__ import annotations
 
@@ -155,8 +155,16 @@ def test_parameters_that_do_not_fit_are_all_named_and_none_is_set() -> None:
 @pytest.mark.parametrize(
     ("x", "y", "what"),
     [
-        (np.zeros((2, 5, 6, 1), np.uint8), [0, 1], "the images are 5×6×1, and the network takes 6×6×1"),
-        (np.zeros((6, 6), np.uint8), [0], "the images are shape (6, 6), and the network takes 6×6×1"),
+        (
+            np.zeros((2, 5, 6, 1), np.uint8),
+            [0, 1],
+            "the images are 5×6×1, and the network takes 6×6×1",
+        ),
+        (
+            np.zeros((6, 6), np.uint8),
+            [0],
+            "the images are shape (6, 6), and the network takes 6×6×1",
+        ),
         (np.zeros((0, 6, 6, 1), np.uint8), [], "there is no image"),
         (np.zeros((1, 6, 6, 1), np.int32), [0], "the images are int32"),
         (X[:2], [0], "there are 2 images, but 1 classes"),

@@ -36,7 +36,7 @@ def test_a_line_of_text_is_checked() -> None:
 def test_digits_from_text_to_a_file_and_back(tmp_path: Path, engine: str) -> None:
     data = load_data("digits")
     net = hubel.Network(NET, input=(8, 8, 1), classes=10)
-    choices = {"epochs": 2, "batch_size": 64, "lr": 0.005}
+    choices = {"epochs": 3, "batch_size": 32, "lr": 0.01}
 
     model = hubel.Model(net, seed=1, engine=engine)
     history = model.fit(data, **choices)

@@ -32,7 +32,9 @@ def test_xavier_is_uniform_within_its_limit() -> None:
 
 
 def test_small_random_has_a_deviation_of_a_hundredth() -> None:
-    assert initial(parameters(), "small-random")["fc1.weight"].std() == pytest.approx(0.01, rel=0.02)
+    assert initial(parameters(), "small-random")["fc1.weight"].std() == pytest.approx(
+        0.01, rel=0.02
+    )
 
 
 def test_zero_is_zero() -> None:

@@ -57,7 +57,9 @@ def test_four_steps_are_pytorchs(choices: dict[str, Any]) -> None:
     model.fit(x, Y, epochs=2, batch_size=8, **chosen, **choices)
 
     torch.set_num_threads(1)
-    values = {name: torch.tensor(a.astype(np.float64), requires_grad=True) for name, a in start.items()}
+    values = {
+        name: torch.tensor(a.astype(np.float64), requires_grad=True) for name, a in start.items()
+    }
     optimizer = _of_torch(torch, values, choices)
     for half in (slice(0, 8), slice(8, 16)) * 2:
         flat = torch.tensor(x[half].reshape(8, -1), dtype=torch.float64)
@@ -91,8 +93,17 @@ def test_l1_draws_weights_but_not_biases_to_zero() -> None:
     before = model.parameters
     model.set_parameters({"fc1.bias": [5.0, 5.0, 5.0]})
     x = np.zeros((3, 6, 6, 1), np.float32)
-    model.fit(x, [0, 1, 2], epochs=1, optimizer="sgd", momentum=0.0, lr=0.1, l1=0.01,
-              preprocess=None, schedule="constant")
+    model.fit(
+        x,
+        [0, 1, 2],
+        epochs=1,
+        optimizer="sgd",
+        momentum=0.0,
+        lr=0.1,
+        l1=0.01,
+        preprocess=None,
+        schedule="constant",
+    )
     after = model.parameters
     assert after["fc1.bias"] == pytest.approx([5.0, 5.0, 5.0])
     assert after["fc1.weight"] == pytest.approx(

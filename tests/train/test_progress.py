@@ -57,7 +57,7 @@ def test_progress_that_cannot_be_is_refused() -> None:
 
 def test_events_are_what_json_can_hold() -> None:
     fields = as_dict(step(3, 0.5))
-    assert list(fields)[0] == "event"
+    assert next(iter(fields)) == "event"
     assert json.loads(json.dumps(fields)) == fields
     assert fields["event"] == "step"
     assert fields["epoch"] == 1

@@ -207,18 +207,20 @@ class _Bench:
         return after <= before and not after[problem.code, _moved(problem.span, edit)]
 
     def edited(self, text: str) -> tuple[Problem, ...] | None:
-        """What is wrong with an edited text; None where it is no network at all."""
-        try:
-            return self.problems(parse(text), self.input)
-        except NetworkError:
-            return None
-
-    def problems(self, spec: Spec, size: tuple[int, int, int]) -> tuple[Problem, ...] | None:
-        """What is wrong with a network on images of a size; None where there are no tries left."""
+        """What is wrong with an edited text; None if it is no network or no tries are left."""
         if self.effort_left <= 0:
             return None
+        self.effort_left -= len(text) // 8
+        try:
+            spec = parse(text)
+        except NetworkError:
+            return None
+        return self.problems(spec, self.input)
+
+    def problems(self, spec: Spec, size: tuple[int, int, int]) -> tuple[Problem, ...]:
+        """What is wrong with a network on images of a size."""
         built = build(spec, size, self.classes, self.fit)
-        self.effort_left -= len(built.layers) + 2 * len(built.problems) + len(spec.text) // 40
+        self.effort_left -= len(built.layers) + 2 * len(built.problems) + 1
         return built.problems
 
     def inputs(self) -> list[_Candidate]:
@@ -257,9 +259,9 @@ class _Bench:
         return [self.resized((height, width))]
 
     def fits(self, size: tuple[int, int]) -> bool:
-        if min(size) < 1 or max(size) > LARGEST_SIDE:
+        if self.effort_left <= 0 or min(size) < 1 or max(size) > LARGEST_SIDE:
             return False
-        return self.problems(self.spec, (*size, self.input[2])) == ()
+        return not self.problems(self.spec, (*size, self.input[2]))
 
     def resized(self, size: tuple[int, int]) -> _Candidate:
         cost = max(abs(size[axis] - self.input[axis]) for axis in range(2))

@@ -38,7 +38,9 @@ def softmax(scores: Scores) -> NDArray[np.float64]:
 
 def _shifted(scores: Scores) -> NDArray[np.float64]:
     exact = scores.astype(np.float64)
-    return np.asarray(exact - exact.max(axis=1, keepdims=True))
+    # Infinite scores have no loss: what comes out is NaN, which the caller looks for.
+    with np.errstate(invalid="ignore"):
+        return np.asarray(exact - exact.max(axis=1, keepdims=True))
 
 
 def _cross_entropy(scores: Scores, labels: Labels) -> NDArray[np.float64]:
@@ -49,7 +51,8 @@ def _cross_entropy(scores: Scores, labels: Labels) -> NDArray[np.float64]:
 
 def _hinge(scores: Scores, labels: Labels) -> NDArray[np.float64]:
     exact = scores.astype(np.float64)
-    margins = np.maximum(exact - np.take_along_axis(exact, labels[:, None], axis=1) + 1.0, 0.0)
+    with np.errstate(invalid="ignore"):
+        margins = np.maximum(exact - np.take_along_axis(exact, labels[:, None], axis=1) + 1.0, 0.0)
     # The right class has a margin of exactly 1 to itself, which is not part of the sum.
     return np.asarray(margins.sum(axis=1) - 1.0)
 

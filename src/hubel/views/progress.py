@@ -15,6 +15,9 @@ from hubel.train.metrics import Evaluation
 
 __all__ = ["epoch_line", "evaluation_line", "percent", "shown", "thousands"]
 
+# Columns from which there is room for a longer bar and for words.
+_WIDE = 110
+
 
 def percent(share: float) -> str:
     """A share in percent, to two decimals.
@@ -45,7 +48,7 @@ def epoch_line(row: EpochDone, epochs: int) -> str:
         f"accuracy {percent(row.accuracy)}",
     ]
     if row.validation_loss is not None and row.validation_accuracy is not None:
-        parts.append(f"validation loss {row.validation_loss:.4f}")
+        parts.append(f"val loss {row.validation_loss:.4f}")
         parts.append(f"accuracy {percent(row.validation_accuracy)}")
     parts.append(f"lr {row.learning_rate:.2g}")
     parts.append(f"{thousands(row.images_per_second)} images/s")
@@ -121,10 +124,11 @@ class _Bar:
             self.steps += 1
             seconds = max(time.monotonic() - self.begun, 1e-9)
             left = (epochs - event.epoch) * self.started.steps + self.started.steps - event.step
+            accuracy = "accuracy " if self.progress.console.width >= _WIDE else ""
             figures = (
-                f"loss {event.mean_loss:.4f}  accuracy {percent(event.accuracy)}  "
-                f"lr {event.learning_rate:.2g}  {thousands(self.seen / seconds)} images/s  "
-                f"{_clock(left * seconds / self.steps)} left"
+                f"loss {event.mean_loss:.4f}  {accuracy}{percent(event.accuracy)}  "
+                f"lr {event.learning_rate:.1g}  {thousands(self.seen / seconds)} images/s  "
+                f"{_clock(left * seconds / self.steps)}"
             )
             self.progress.update(
                 self.task,
@@ -155,8 +159,7 @@ def _bar(stream: TextIO, color: bool) -> Iterator[_Bar]:
     console = Console(file=stream, no_color=not color, highlight=False)
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total}"),
+        BarColumn(bar_width=24 if console.width >= _WIDE else 8),
         TextColumn("{task.fields[figures]}"),
     )
     with Progress(*columns, console=console, transient=True, refresh_per_second=8) as progress:

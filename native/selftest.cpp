@@ -1,0 +1,116 @@
+// The kernels' own test, without Python or a test framework:
+//
+//   selftest [--small] [kernel ...]
+//
+// For every kernel and every instruction set of this build: cases against plain loops, bit for bit where
+// the arithmetic is exact and within a computed tolerance where it is not; writes outside an operand;
+// the same bits from one, two and three threads. One line a kernel and set, then the totals.
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "call.h"
+#include "cpu.h"
+#include "selftest/case.h"
+#include "selftest/run.h"
+#include "threads.h"
+
+namespace {
+
+using selftest::Case;
+
+constexpr void (*kFamilies[])(bool, const selftest::Emit&) = {
+    selftest::layout_cases, selftest::conv_cases, selftest::pool_cases,  selftest::pointwise_cases,
+    selftest::norm_cases,   selftest::loss_cases, selftest::update_cases};
+
+constexpr size_t kShown = 5;  // failures of one kernel and set
+
+struct Score {
+  int64_t passed = 0;
+  std::vector<std::string> failures;
+};
+
+struct Totals {
+  int64_t passed = 0, failed = 0, skipped = 0;
+
+  void add(const std::string& name, const char* isa, const Score& score) {
+    const auto failed = static_cast<int64_t>(score.failures.size());
+    std::printf("%-28s %-8s %6lld cases%s\n", name.c_str(), isa,
+                static_cast<long long>(score.passed + failed), failed > 0 ? "  FAILED" : "");
+    for (size_t i = 0; i < score.failures.size() && i < kShown; ++i)
+      std::printf("    %s\n", score.failures[i].c_str());
+    if (score.failures.size() > kShown) std::printf("    and %zu more\n", score.failures.size() - kShown);
+    passed += score.passed;
+    this->failed += failed;
+  }
+};
+
+Score scored(int64_t cases, std::vector<std::string> failures) {
+  return {cases - static_cast<int64_t>(failures.size()), std::move(failures)};
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  bool small = false;
+  std::set<std::string> wanted;
+  for (int i = 1; i < count; ++i) {
+    if (std::strcmp(arguments[i], "--small") == 0)
+      small = true;
+    else
+      wanted.insert(arguments[i]);
+  }
+  hubel::Threads one(1), two(2), three(3);
+  const std::vector<hubel::Threads*> teams{&one, &two, &three};
+  std::map<std::string, std::map<std::string, Score>> scores;
+  std::map<std::string, int64_t> cases;
+  for (const auto family : kFamilies)
+    family(small, [&](const Case& test) {
+      if (!wanted.empty() && wanted.count(test.kernel) == 0) return;
+      ++cases[test.kernel];
+      for (int i = 0; i < hubel::kIsaCount; ++i) {
+        const hubel::Isa& isa = hubel::kIsas[i];
+        if (!isa.available()) continue;
+        Score& score = scores[test.kernel][isa.name];
+        const std::string problem = selftest::run(*isa.table(), test, teams);
+        if (problem.empty())
+          ++score.passed;
+        else
+          score.failures.push_back(test.what + ": " + problem);
+      }
+    });
+
+  Totals totals;
+  const hubel::KernelTable& table = *hubel::kernels_for("generic");
+  for (int64_t k = 0; k < table.count; ++k) {
+    const std::string name = table.kernels[k].name;
+    if (!wanted.empty() && wanted.count(name) == 0) continue;
+    if (cases[name] == 0) {
+      totals.add(name, "-", {0, {"this kernel has no case"}});
+      continue;
+    }
+    for (int i = 0; i < hubel::kIsaCount; ++i) {
+      const hubel::Isa& isa = hubel::kIsas[i];
+      if (isa.available()) {
+        totals.add(name, isa.name, scores[name][isa.name]);
+      } else {
+        std::printf("%-28s %-8s SKIPPED: the processor lacks it\n", name.c_str(), isa.name);
+        totals.skipped += cases[name];
+      }
+    }
+  }
+  if (wanted.empty()) {
+    int64_t done = 0;
+    std::vector<std::string> failures = selftest::test_threads(small, &done);
+    totals.add("threads", "-", scored(done, failures));
+    failures = selftest::test_program(&done);
+    totals.add("program", "-", scored(done, failures));
+  }
+  std::printf("%lld passed, %lld failed, %lld skipped\n", static_cast<long long>(totals.passed),
+              static_cast<long long>(totals.failed), static_cast<long long>(totals.skipped));
+  return totals.failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,124 @@
+// One test of a kernel: its parameters, what lies in its operands before it runs, and what must lie there
+// afterwards. The expectations are computed here from the definitions, in plain (N, H, W, C) loops and in
+// double; they share no code with the kernels.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace selftest {
+
+using Doubles = std::vector<double>;
+using Floats = std::vector<float>;
+using Words = std::vector<int64_t>;
+
+// A parameter as the eight bytes that the kernel's struct holds.
+inline int64_t word(double value) {
+  int64_t made;
+  std::memcpy(&made, &value, sizeof(made));
+  return made;
+}
+
+struct Operand {
+  enum class Number { kFloat, kDouble, kBytes };
+
+  std::vector<uint8_t> before;
+  std::vector<uint8_t> after;
+  Number number = Number::kBytes;
+  Doubles allowed;       // how far each number may be off; empty where the result is exact
+  bool left_out = false;  // the call gives no such operand
+  bool free = false;      // a workspace, whose content afterwards says nothing
+};
+
+struct Case {
+  std::string kernel;
+  std::string what;  // shown when it fails
+  Words parameters;
+  std::vector<Operand> operands;
+};
+
+using Emit = std::function<void(const Case&)>;
+
+// What a kernel reads and must leave alone.
+Operand given(const Floats& values);
+Operand given(const Doubles& values);
+Operand given(const std::vector<int64_t>& values);
+template <class T>
+Operand given_bytes(const std::vector<T>& values) {
+  Operand made;
+  made.before.resize(values.size() * sizeof(T));
+  if (!values.empty()) std::memcpy(made.before.data(), values.data(), made.before.size());
+  made.after = made.before;
+  return made;
+}
+
+// What a kernel makes; before it runs, every byte is 0xff, which is NaN.
+Operand made(const Floats& values, const Doubles& allowed = {});
+Operand made(const Doubles& values, const Doubles& allowed = {});
+template <class T>
+Operand made_bytes(const std::vector<T>& values) {
+  Operand operand = given_bytes(values);
+  operand.before.assign(operand.after.size(), 0xff);
+  return operand;
+}
+
+// What a kernel changes.
+Operand changed(const Floats& before, const Floats& after, const Doubles& allowed = {});
+Operand changed(const Doubles& before, const Doubles& after, const Doubles& allowed = {});
+Operand workspace(int64_t bytes);
+Operand left_out();
+
+Floats rounded(const Doubles& values);
+Doubles widened(const Floats& values);
+
+// Numbers that are always the same for the same seed: SplitMix64 as a generator.
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+
+  int64_t below(int64_t count) { return static_cast<int64_t>(next() % static_cast<uint64_t>(count)); }
+  // Whole numbers from -most to most: sums of their products are exact in float up to 2²⁴.
+  Floats whole(int64_t count, int64_t most);
+  // Numbers between -most and most of which few are alike.
+  Floats real(int64_t count, double most);
+
+ private:
+  uint64_t next();
+
+  uint64_t state_;
+};
+
+// Plain (N, H, W, C) to [N / block][H][W][block][C].
+template <class T>
+std::vector<T> in_blocks(const std::vector<T>& plain, int64_t images, int64_t block, int64_t pixels,
+                         int64_t depth) {
+  std::vector<T> laid(plain.size());
+  for (int64_t n = 0; n < images; ++n)
+    for (int64_t i = 0; i < pixels; ++i)
+      for (int64_t c = 0; c < depth; ++c)
+        laid[(((n / block) * pixels + i) * block + n % block) * depth + c] = plain[(n * pixels + i) * depth + c];
+  return laid;
+}
+
+constexpr double kEps = 1.1920928955078125e-7;  // 2⁻²³, the distance of 1 and the next float
+
+inline float not_a_number() { return __builtin_nanf(""); }
+inline float infinity() { return __builtin_inff(); }
+
+// The tables of cases, one a family of kernels; `small` leaves out most shapes.
+void layout_cases(bool small, const Emit& emit);
+void conv_cases(bool small, const Emit& emit);
+void pool_cases(bool small, const Emit& emit);
+void pointwise_cases(bool small, const Emit& emit);
+void norm_cases(bool small, const Emit& emit);
+void loss_cases(bool small, const Emit& emit);
+void update_cases(bool small, const Emit& emit);
+
+// What is no kernel: each gives the failures' texts.
+std::vector<std::string> test_threads(bool small, int64_t* cases);
+std::vector<std::string> test_program(int64_t* cases);
+
+}  // namespace selftest

@@ -1,0 +1,90 @@
+// What is no kernel: the team of threads, and what a program refuses.
+#include <atomic>
+#include <stdexcept>
+
+#include "../cpu.h"
+#include "../engine.h"
+#include "case.h"
+
+namespace selftest {
+
+std::vector<std::string> test_threads(bool small, int64_t* cases) {
+  std::vector<std::string> failures;
+  *cases = 0;
+  for (const int count : {1, 2, 3, 8}) {
+    hubel::Threads team(count);
+    for (int round = 0; round < (small ? 50 : 2000); ++round) {
+      const int64_t tasks = round % 37;
+      std::vector<int64_t> runs(static_cast<size_t>(tasks));
+      std::vector<double> plain(static_cast<size_t>(tasks) * 9);
+      // Not atomic: each task is one thread's alone, and done when each() returns.
+      team.each(tasks, [&](int64_t task) {
+        ++runs[task];
+        for (int i = 0; i < 9; ++i) plain[task * 9 + i] = static_cast<double>(task);
+      });
+      ++*cases;
+      bool right = true;
+      for (int64_t task = 0; task < tasks; ++task) right = right && runs[task] == 1 && plain[task * 9 + 8] == task;
+      if (!right)
+        failures.push_back(std::to_string(count) + " threads, round " + std::to_string(round) +
+                           ": a task did not run exactly once");
+    }
+  }
+  // Teams that come and go, used or not.
+  for (int round = 0; round < (small ? 10 : 100); ++round) {
+    hubel::Threads team(3);
+    std::atomic<int64_t> sum{0};
+    team.each(round % 3 == 0 ? 0 : 50, [&](int64_t task) { sum += task; });
+    ++*cases;
+    if (sum != (round % 3 == 0 ? 0 : 1225)) failures.push_back("a new team lost a task");
+  }
+  return failures;
+}
+
+namespace {
+
+// What is wrong with a program of this one step, as its own message; "" for nothing.
+std::string refusal(const hubel::Step& step, const std::vector<int64_t>& memories) {
+  try {
+    hubel::Program(*hubel::kernels_for(nullptr), {step}, memories);
+  } catch (const std::invalid_argument& refused) {
+    return refused.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+std::vector<std::string> test_program(int64_t* cases) {
+  std::vector<std::string> failures;
+  *cases = 0;
+  const auto expect = [&](const hubel::Step& step, const std::string& wanted) {
+    ++*cases;
+    const std::string got = refusal(step, {64, 64});
+    if (got != wanted) failures.push_back("refused with '" + got + "', not '" + wanted + "'");
+  };
+  const std::vector<hubel::Place> places{{0, 0, 16}, {0, 16, 16}, {1, 0, 16}};
+  expect({"add", places, {4}}, "");
+  expect({"ad", places, {4}}, "there is no kernel ad");
+  expect({"add", {places[0]}, {4}}, "kernel add: takes 3 operands and 1 parameters");
+  expect({"add", places, {4, 4}}, "kernel add: takes 3 operands and 1 parameters");
+  expect({"add", places, {-4}}, "kernel add: senseless parameters");
+  expect({"add", places, {5}}, "kernel add: operand 0 has 16 bytes but needs 20");
+  expect({"add", {places[0], {-1, 0, 0}, places[2]}, {4}}, "kernel add: operand 1 is missing");
+  expect({"add", {places[0], places[1], {1, 56, 16}}, {4}}, "kernel add: operand 2 lies outside its memory");
+  expect({"add", {places[0], places[1], {2, 0, 16}}, {4}}, "kernel add: operand 2 lies outside its memory");
+  expect({"add", {places[0], places[1], {1, -8, 16}}, {4}}, "kernel add: operand 2 lies outside its memory");
+  expect({"add", {places[0], {0, 20, 16}, places[2]}, {4}}, "kernel add: operand 1 is not aligned");
+  const hubel::KernelTable& table = *hubel::kernels_for("generic");
+  for (int64_t k = 0; k < table.count; ++k) {
+    const hubel::Kernel& kernel = table.kernels[k];
+    const std::vector<hubel::Place> all(static_cast<size_t>(kernel.operands), {0, 0, 64});
+    const std::vector<int64_t> zeros(static_cast<size_t>(kernel.parameters));
+    expect({kernel.name, all, zeros}, std::string("kernel ") + kernel.name + ": senseless parameters");
+  }
+  ++*cases;
+  if (hubel::kernels_for("mmx") != nullptr) failures.push_back("there is an instruction set mmx");
+  return failures;
+}
+
+}  // namespace selftest

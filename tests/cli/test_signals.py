@@ -1,0 +1,122 @@
+"""Runs that are interrupted or killed, as real processes: nothing is lost, no bit changes."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hubel.model import load
+from tests.train import toy
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+
+NET = "conv3-4p1 bn relu pool2 drop0.1 fc"
+RECIPE = ("digits", "--net", NET, "--engine", "reference", "--epochs", "2", "-b", "32", "--flip")
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "hubel", "train", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def steps(events: Path) -> int:
+    return events.read_text().count('"event": "step"') if events.exists() else 0
+
+
+def wait_for_steps(process: subprocess.Popen[str], events: Path, count: int) -> None:
+    """Wait until a run has taken so many steps more."""
+    wanted = steps(events) + count
+    while steps(events) < wanted:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("whole")
+    _, said = (process := start(folder, *RECIPE, "--name", "run")).communicate()
+    assert process.returncode == 0, said
+    return toy.bits(load(folder / "runs" / "run" / "last.hubel", engine="reference"))
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(
+    tmp_path: Path, undisturbed: str
+) -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    random.seed(seed)
+    run = tmp_path / "runs" / "run"
+    process = start(tmp_path, *RECIPE, "--name", "run")
+    for _ in range(3):
+        wait_for_steps(process, run / "events.jsonl", random.randint(1, 40))
+        time.sleep(random.uniform(0, 0.05))
+        process.kill()
+        process.communicate()
+        process = start(tmp_path, "--resume", "runs/run")
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert toy.bits(load(run / "last.hubel", engine="reference")) == undisturbed, f"seed {seed}"
+    assert len((run / "history.csv").read_text().splitlines()) == 3
+
+
+def test_ctrl_c_finishes_the_step_saves_reports_and_exits_130(
+    tmp_path: Path, undisturbed: str
+) -> None:
+    run = tmp_path / "runs" / "run"
+    process = start(tmp_path, *RECIPE, "--name", "run")
+    wait_for_steps(process, run / "events.jsonl", 50)
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate()
+    assert process.returncode == 130
+    assert "Finishing the step; Ctrl-C again stops at once." in said
+    assert re.search(r"Interrupted after epoch \d and step \d+ of the next\.", said)
+    assert f"Saved in {run}" in said
+    assert "Go on with: hubel train --resume runs/run" in said
+    assert "Traceback" not in said
+    assert out == ""
+    left = load(run / "last.hubel", engine="reference")
+    assert left.progress is not None
+    assert left.progress.epoch * 41 + left.progress.step >= 50
+    resumed = start(tmp_path, "--resume", "runs/run")
+    _, said = resumed.communicate()
+    assert resumed.returncode == 0, said
+    assert toy.bits(load(run / "last.hubel", engine="reference")) == undisturbed
+
+
+def test_a_request_to_terminate_saves_too_and_exits_143(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "run"
+    process = start(tmp_path, *RECIPE, "--name", "run")
+    wait_for_steps(process, run / "events.jsonl", 5)
+    process.terminate()
+    _, said = process.communicate()
+    assert process.returncode == 143
+    assert "Interrupted after epoch 0" in said
+
+
+def test_a_second_ctrl_c_stops_at_once_and_harms_nothing(tmp_path: Path) -> None:
+    # A step of this net takes long enough for both signals to fall into it.
+    run = tmp_path / "runs" / "run"
+    slow = ("digits", "--net", "conv5-16p2 conv5-32p2 fc", "--engine", "reference", "-b", "500")
+    process = start(tmp_path, *slow, "--name", "run")
+    wait_for_steps(process, run / "events.jsonl", 1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert time.monotonic() - begun < 5
+    assert process.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in said
+    assert load(run / "last.hubel", engine="reference")

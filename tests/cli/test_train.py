@@ -1,0 +1,188 @@
+"""`hubel train`: what it says, what it leaves, and how its mistakes are told."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hubel import __version__
+from hubel.model import load
+from tests.cli.conftest import Said
+from tests.train import toy
+
+Hubel = Callable[..., Said]
+FLAGS = ("--engine", "reference", "--net", toy.NET, "--epochs", 2, "-b", 16)
+DIVERGING = ("--net", "fc8 fc", "--lr", 1e200, "--opt", "sgd", "-b", 8)
+
+
+def test_the_first_lines_say_all_that_matters(hubel: Hubel, folder: Path) -> None:
+    said = hubel("train", folder, *FLAGS)
+    assert said.status == 0
+    lines = said.err.splitlines()
+    assert lines[0] == f"Hubel {__version__}, engine reference (NumPy, float64), 1 thread"
+    assert re.match(
+        r"Data: shapes, \d+ training \+ \d+ validation \+ 12 test images of 6×6×1 in 3 classes, "
+        r"1 unreadable or left out",
+        lines[1],
+    )
+    assert "left out: train/left/broken.png: " in said.err
+    assert "Net:  net, 6 layers, 159 parameters, 1,404 multiply-adds an image" in lines
+    assert f"Run:  {Path.cwd() / 'runs' / 'shapes-net'}" in lines
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert len(epochs) == 2
+    assert re.fullmatch(
+        r"epoch 1/2  loss \d\.\d{4}  accuracy \d+\.\d\d %  val loss \d\.\d{4}  "
+        r"accuracy \d+\.\d\d %  lr 0\.00\d+  [\d,.k ]+ images/s  \d\.\d s  best",
+        epochs[0],
+    )
+
+
+def test_the_last_lines_have_intervals_beside_the_baseline(hubel: Hubel, folder: Path) -> None:
+    lines = hubel("train", folder, *FLAGS, "-q").out.splitlines()
+    figures = (
+        r"\d+\.\d\d % of \d+ {} images \(95 % interval \d+\.\d to \d+\.\d; "
+        r"the most frequent class alone \d\d\.\d\d %\)"
+    )
+    assert re.fullmatch(r"Best: epoch \d, " + figures.format("validation"), lines[0])
+    assert re.fullmatch(r"Last: epoch 2, " + figures.format("validation"), lines[1])
+    assert re.fullmatch(r"Test: " + figures.format("test") + ", by the best model", lines[2])
+    assert lines[3] == f"Saved in {Path.cwd() / 'runs' / 'shapes-net'}"
+
+
+def test_quiet_says_nothing_but_the_result_and_json_is_json(hubel: Hubel, folder: Path) -> None:
+    said = hubel("train", folder, *FLAGS, "--quiet", "--json", "--name", "mine", "--out", "there")
+    assert said.err == ""
+    result = json.loads(said.out)
+    assert result["run"] == str(Path.cwd() / "there" / "mine")
+    assert result["test"]["images"] == 12
+    assert result["interrupted"] is False
+    names = {path.name for path in Path("there/mine").iterdir()}
+    assert names == {
+        *("settings.json", "history.csv", "events.jsonl", "best.hubel", "last.hubel"),
+        *("confusion.csv", "confusion-test.csv", "summary.json"),
+    }
+    assert json.loads(Path("there/mine/summary.json").read_text()) == result
+
+
+def test_a_run_is_never_overwritten(hubel: Hubel, folder: Path) -> None:
+    for _ in range(2):
+        hubel("train", folder, *FLAGS, "-q")
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["shapes-net", "shapes-net-2"]
+
+
+def test_every_flag_reaches_the_settings(hubel: Hubel, folder: Path) -> None:
+    flags = {
+        "--optimizer": "rmsprop",
+        "--lr": 0.002,
+        "--momentum": 0.5,
+        "--weight-decay": 1e-4,
+        "--l1": 1e-5,
+        "--label-smoothing": 0.1,
+        "--schedule": "one-cycle",
+        "--warmup-epochs": 0.5,
+        "--preprocess": "centre",
+        "--crop": 1,
+        "--val-fraction": 0.25,
+        "--seed": 7,
+        "--patience": 5,
+    }
+    pairs = [part for pair in flags.items() for part in pair]
+    said = hubel(
+        "train", folder, *FLAGS, *pairs, "--flip", "--time", "5m", "-q", "--init", "xavier"
+    )
+    assert said.status == 0
+    kept = json.loads(Path("runs/shapes-net/settings.json").read_text())
+    training = kept["training"]
+    for flag, value in flags.items():
+        assert training[flag.removeprefix("--").replace("-", "_")] == value, flag
+    assert (training["flip"], training["time"], training["epochs"]) == (True, 300.0, 2)
+    assert (training["batch_size"], training["nesterov"]) == (16, False)
+    assert kept["initialisation"] == "xavier"
+    assert load("runs/shapes-net/last.hubel", engine="reference").seed == 7
+
+
+def test_without_a_net_one_is_chosen_that_suits(hubel: Hubel, folder: Path) -> None:
+    said = hubel("train", folder, "--epochs", 1, "--engine", "reference", "--size", "8x12")
+    assert "Net:  default, 15 layers" in said.err
+    assert "images of 8×12×1" in said.err
+    assert Path("runs/shapes/best.hubel").exists()
+
+
+def test_a_resumed_run_ends_as_one_that_never_stopped(hubel: Hubel, folder: Path) -> None:
+    flags = (*FLAGS, "--schedule", "constant")
+    hubel("train", folder, *flags, "--name", "whole", "--epochs", 3, "-q")
+    hubel("train", folder, *flags, "--name", "short", "-q")
+    said = hubel("train", "--resume", "runs/short", "--epochs", 3)
+    assert said.status == 0
+    assert "Going on after epoch 2" in said.err
+    whole, short = (load(f"runs/{n}/last.hubel", engine="reference") for n in ("whole", "short"))
+    assert toy.bits(whole) == toy.bits(short)
+    confusions = [Path(f"runs/{n}/confusion.csv").read_text() for n in ("whole", "short")]
+    assert confusions[0] == confusions[1]
+    assert len(Path("runs/short/history.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--lr", 0.5), "a resumed run keeps its choices: it began with lr None, not lr 0.5"),
+        (("--net", "fc"), "a resumed run keeps its data, net and engine, but --net was given"),
+        (("--epochs", 1), "the run has 2 epochs behind it already"),
+    ],
+)
+def test_a_resumed_run_keeps_its_choices(
+    hubel: Hubel, folder: Path, flags: tuple[object, ...], message: str
+) -> None:
+    hubel("train", folder, *FLAGS, "-q")
+    said = hubel("train", "--resume", "runs/shapes-net", *flags)
+    assert said.status == 2
+    assert message in said.err
+    (folder / "train" / "left" / "000.png").unlink()
+    assert "are not those of the run" in hubel("train", "--resume", "runs/shapes-net").err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train",), "hubel: there is nothing to train on. Hint: name a folder of class folders"),
+        (("train", "nowhere"), "nowhere: "),
+        (("train", "digits", "--net", "conv3-8 rleu"), "rleu"),
+        (("train", "digits", "--net", "conv9-3 fc"), "(8 − 9)/1 + 1 = 0"),
+        (("train", "digits", "--opt", "sdg"), "optimizer is 'sdg', not one of sgd, rmsprop"),
+        (("train", "digits", "--epochs", "many"), "Invalid value for '--epochs'"),
+        (("train", "digits", "--learning-rate", 1), "No such option"),
+        (
+            ("train", "digits", "--time", "soon"),
+            "--time soon is no time. Hint: write 30s, 10m or 2h",
+        ),
+        (("train", "digits", "--size", "0"), "--size 0 is no size"),
+        (("train", "digits", "--engine", "naive"), "there is no engine 'naive'"),
+        (("train", "digits", "--net", "fc7"), "7 scores, but there are 10 classes"),
+        (("train", "--resume", "runs/none"), "there is no run here: no such file or directory"),
+    ],
+)
+def test_mistakes_are_a_paragraph_and_exit_2(
+    hubel: Hubel, arguments: tuple[object, ...], message: str
+) -> None:
+    said = hubel(*arguments)
+    assert said.status == 2
+    assert said.out == ""
+    assert message in said.err
+    assert said.err.startswith("hubel: ")
+    assert "Traceback" not in said.err
+    assert not Path("runs").exists()
+
+
+def test_a_diverging_run_says_where_and_keeps_what_was_good(hubel: Hubel, folder: Path) -> None:
+    said = hubel("train", folder, *FLAGS[:2], *DIVERGING)
+    assert said.status == 2
+    assert re.search(
+        r"hubel: epoch \d, step \d: the loss is \w+: fc2 is the first layer whose output is not "
+        r"finite. Hint: lower the learning rate",
+        said.err,
+    )
+    assert load("runs/shapes-net/last.hubel", engine="reference")

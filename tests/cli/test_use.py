@@ -1,0 +1,169 @@
+"""`hubel check | evaluate | predict | info`, and what all commands share."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hubel import __version__
+from tests.cli.conftest import Said, write_folder
+from tests.train import toy
+
+Hubel = Callable[..., Said]
+
+
+@pytest.fixture
+def run(hubel: Hubel, folder: Path) -> Path:
+    flags = ("--net", "conv3-4p1 relu pool2 fc", "--epochs", 8, "--lr", 0.05, "-b", 8)
+    assert hubel("train", folder, "--engine", "reference", *flags, "-q").status == 0
+    return Path("runs/shapes-net")
+
+
+def test_check_prints_the_table_and_exits_1_for_problems(hubel: Hubel) -> None:
+    said = hubel("check", "conv5-10p2 relu fc10", "--input", "32x32x3")
+    assert said.status == 0
+    assert "(32 + 2·2 − 5)/1 + 1 = 32" in said.out
+    assert "(5·5·3 + 1)·10 = 760" in said.out
+    bad = hubel("check", "conv3-8s3 fc", "--input", "7x7x3", "--classes", 10)
+    assert bad.status == 1
+    assert "(7 − 3)/3 + 1 = 2.33" in bad.out
+    assert hubel("check", "conv3-8s3 fc10", "--input", "7x7x3", "--fit", "floor").status == 0
+
+
+def test_check_as_json(hubel: Hubel) -> None:
+    report = json.loads(hubel("check", "lenet5", "--json").out)
+    assert report["ok"] is True
+    assert report["input"] == [28, 28, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("check", "fc10"), "the size of the images is not known"),
+        (
+            ("check", "fc10", "--input", "32x32"),
+            "--input 32x32 is no size. Hint: write HEIGHTxWIDTH",
+        ),
+        (("check", "fc10", "--input", "9x9x1", "--fit", "loose"), "fit must be"),
+        (("check", "gone.hub"), "gone.hub: there is no such file"),
+        (("info", "gone.hubel"), "gone.hubel: the model cannot be read: no such file or directory"),
+        (("evaluate", "gone", "digits"), "gone: the model cannot be read"),
+        (("evaluate",), "Missing argument 'model'"),
+        (("frobnicate",), "No such command 'frobnicate'"),
+    ],
+)
+def test_mistakes_are_told_in_words(hubel: Hubel, arguments: tuple[str, ...], message: str) -> None:
+    said = hubel(*arguments)
+    assert said.status == 2
+    assert message in said.err
+    assert said.out == ""
+
+
+def test_version(hubel: Hubel) -> None:
+    assert hubel("--version") == Said(0, f"hubel {__version__}\n", "")
+
+
+def test_python_m_hubel_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "hubel", "-V"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"hubel {__version__}\n")
+
+
+def test_evaluate_takes_the_test_split_and_names_classes(
+    hubel: Hubel, run: Path, folder: Path
+) -> None:
+    said = hubel("evaluate", run, folder, "--engine", "reference")
+    assert said.status == 0
+    assert " of 12 test images (95 % interval " in said.out
+    assert [line.split()[0] for line in said.out.splitlines()[1:]] == list(toy.NAMES)
+    found = json.loads(hubel("evaluate", run, folder, "--engine", "reference", "--json").out)
+    assert found["accuracy"] == json.loads((run / "summary.json").read_text())["test"]["accuracy"]
+
+
+def test_evaluate_finds_the_validation_images_of_the_training_again(
+    hubel: Hubel, run: Path, folder: Path
+) -> None:
+    flags = ("--split", "val", "--engine", "reference", "--json", "-q")
+    found = json.loads(hubel("evaluate", run, folder, *flags).out)
+    best = json.loads((run / "summary.json").read_text())["best"]
+    assert (found["images"], found["correct"]) == (best["images"], best["correct"])
+
+
+def test_classes_are_matched_by_name_not_by_place(hubel: Hubel, run: Path, tmp_path: Path) -> None:
+    # Without "left" the folders' own numbers are shifted: middle is 0, right is 1.
+    part = write_folder(tmp_path / "part", 60, toy.NAMES, seed=2)
+    shutil.rmtree(part / "left")
+    found = json.loads(hubel("evaluate", run, part, "--engine", "reference", "--json", "-q").out)
+    assert found["split"] == "all"
+    assert found["images"] == 40
+    assert found["accuracy"] > 0.9
+    assert found["per_class"]["left"] is None
+
+
+def test_classes_that_the_model_does_not_have_are_listed(
+    hubel: Hubel, run: Path, tmp_path: Path
+) -> None:
+    other = write_folder(tmp_path / "other", 9, ("left", "top", "bottom"))
+    said = hubel("evaluate", run, other, "--engine", "reference", "-q")
+    assert said.status == 2
+    assert (
+        "the model has no class bottom, top. Hint: its classes are left, middle, right" in said.err
+    )
+
+
+def test_predict_names_classes_with_their_probability(
+    hubel: Hubel, run: Path, folder: Path
+) -> None:
+    image = folder / "test" / "middle" / "001.png"
+    said = hubel(
+        "predict", run, image, folder / "test" / "left", "--engine", "reference", "--top", 2
+    )
+    lines = said.out.splitlines()
+    assert len(lines) == 5
+    assert re.fullmatch(r"image 1/5 .*001.png: 6x6 middle [01]\.\d\d, \w+ 0\.\d\d", lines[0])
+    assert all(": 6x6 left 0." in line or ": 6x6 left 1." in line for line in lines[1:])
+
+
+def test_predict_as_json(hubel: Hubel, run: Path, folder: Path) -> None:
+    image = folder / "test" / "middle" / "001.png"
+    (found,) = json.loads(hubel("predict", run, image, "--engine", "reference", "--json").out)
+    assert (found["image"], found["height"], found["width"]) == (str(image), 6, 6)
+    assert next(iter(found["classes"])) == "middle"
+    assert sum(found["classes"].values()) == pytest.approx(1)
+
+
+def test_images_that_cannot_be_read_are_named(hubel: Hubel, run: Path, folder: Path) -> None:
+    broken = folder / "train" / "left" / "broken.png"
+    good = folder / "test" / "left" / "000.png"
+    said = hubel("predict", run, broken, good, "--engine", "reference")
+    assert said.status == 0
+    assert said.out.startswith(f"image 2/2 {good}: ")
+    assert said.err.startswith(f"hubel: {broken}: ")
+    alone = hubel("predict", run, broken, "--engine", "reference")
+    assert (alone.status, alone.out) == (2, "")
+    assert "there is no such file or folder" in hubel("predict", run, "gone.png").err
+
+
+def test_info_tells_what_a_model_is(hubel: Hubel, run: Path) -> None:
+    said = hubel("info", run)
+    assert said.status == 0
+    assert "net            conv3-4p1 relu pool2 fc\n" in said.out
+    assert "classes        3: left, middle, right" in said.out
+    assert "preprocessing  normalise, mean [0." in said.out
+    assert "parameters     151, begun as he, seed 0" in said.out
+    facts = json.loads(hubel("info", run / "last.hubel", "--json").out)
+    assert facts["resumable"] is True
+    assert facts["training"]["lr"] == 0.05
+    assert facts["bytes"] == (run / "last.hubel").stat().st_size
+
+
+def test_a_reader_that_goes_away_is_no_error(hubel: Hubel, run: Path) -> None:
+    command = f"{sys.executable} -m hubel check lenet5 --json | head -c 1 >/dev/null"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stderr == ""
