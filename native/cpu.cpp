@@ -11,8 +11,8 @@
 
 namespace hubel {
 
-#define HUBEL_ISA(name) \
-  namespace name {      \
+#define HUBEL_ISA(name)       \
+  namespace name {            \
   const KernelTable* table(); \
   }
 #include "isa/isas.inc"

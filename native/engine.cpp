@@ -22,7 +22,8 @@ void check(const Kernel& kernel, const Step& step, const std::vector<int64_t>& m
     throw std::invalid_argument(where + "takes " + std::to_string(kernel.operands) + " operands and " +
                                 std::to_string(kernel.parameters) + " parameters");
   int64_t needed[kMostOperands] = {};
-  if (!kernel.sizes(step.parameters.data(), needed)) throw std::invalid_argument(where + "senseless parameters");
+  if (!kernel.sizes(step.parameters.data(), needed))
+    throw std::invalid_argument(where + "senseless parameters");
   for (size_t i = 0; i < step.operands.size(); ++i) {
     const Place& place = step.operands[i];
     const std::string which = where + "operand " + std::to_string(i) + " ";

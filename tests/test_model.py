@@ -39,6 +39,13 @@ def test_a_fresh_model_takes_numbers_as_they_are() -> None:
     assert model.classes == ("0", "1")
 
 
+def test_a_net_may_be_given_as_text_with_its_input() -> None:
+    model = Model("conv3-4 relu fc", (6, 6, 1), engine="reference", classes=toy.NAMES)
+    assert model.network == Network("conv3-4 relu fc", input=(6, 6, 1), classes=3)
+    with pytest.raises(UsageError, match="the network is for 6×6×1, not 5×5×1"):
+        Model(model.network, (5, 5, 1), engine="reference")
+
+
 def test_probabilities_add_up_and_batches_make_no_difference() -> None:
     model = toy.model()
     probabilities = model.predict(X)

@@ -75,6 +75,18 @@ def test_both_engines_learn_the_same_from_the_same_start() -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+def test_the_number_of_threads_changes_no_bit() -> None:
+    data = load_data("digits")
+    net = hubel.Network(NET, input=(8, 8, 1), classes=10)
+    trained = []
+    for threads in (1, 2, 3):
+        model = hubel.Model(net, seed=1, threads=threads)
+        model.fit(data, epochs=1, batch_size=100)
+        trained.append(model.parameters)
+    for name, array in trained[0].items():
+        assert all(np.array_equal(array, other[name]) for other in trained[1:]), name
+
+
 def test_the_same_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

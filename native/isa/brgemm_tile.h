@@ -19,14 +19,12 @@ struct Tile {
       for (int64_t k = 0; k < g.inner; ++k) {
         Vector right[kVectors];
 #pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v)
-          right[v] = load(b + v * Vector::kWidth, v == kVectors - 1, tail);
+        for (int v = 0; v < kVectors; ++v) right[v] = load(b + v * Vector::kWidth, v == kVectors - 1, tail);
 #pragma GCC unroll 16
         for (int i = 0; i < kRows; ++i) {
           const Vector left = Vector::all(kAcross ? a[0][i] : a[i / 3][(i % 3) * step]);
 #pragma GCC unroll 8
-          for (int v = 0; v < kVectors; ++v)
-            sum[i][v] = Vector::multiply_add(left, right[v], sum[i][v]);
+          for (int v = 0; v < kVectors; ++v) sum[i][v] = Vector::multiply_add(left, right[v], sum[i][v]);
         }
 #pragma GCC unroll 8
         for (int i = 0; i < kTriples; ++i) a[i] += g.inner_step;
@@ -81,7 +79,8 @@ using TileFunction = void (*)(const Brgemm&, int64_t, int64_t, int64_t, int);
 template <int kRows, int kVectors>
 struct TileRow {
   static TileFunction at(bool partial, bool across) {
-    if (partial) return across ? Tile<kRows, kVectors, true, true>::run : Tile<kRows, kVectors, true, false>::run;
+    if (partial)
+      return across ? Tile<kRows, kVectors, true, true>::run : Tile<kRows, kVectors, true, false>::run;
     return across ? Tile<kRows, kVectors, false, true>::run : Tile<kRows, kVectors, false, false>::run;
   }
 };
@@ -122,8 +121,8 @@ static void brgemm(const Brgemm& g) {
       const int tail = static_cast<int>(left - (vectors - 1) * Vector::kWidth);
       for (int64_t i = 0, row = 0; i < tiles; ++i) {
         const int64_t end = g.rows * (i + 1) / tiles;
-        tile_of<>(static_cast<int>(end - row), vectors, tail != Vector::kWidth, across)(
-            g, row, panel, column, tail);
+        tile_of<>(static_cast<int>(end - row), vectors, tail != Vector::kWidth, across)(g, row, panel, column,
+                                                                                        tail);
         row = end;
       }
     }

@@ -29,7 +29,8 @@ struct Vector {
   // Where x is larger than y, or the first NaN of both, a; elsewhere b.
   static Vector where_beats(Vector x, Vector y, Vector a, Vector b) {
     const __mmask16 ordered = _mm512_cmp_ps_mask(y.value, y.value, _CMP_ORD_Q);
-    return {_mm512_mask_blend_ps(_mm512_mask_cmp_ps_mask(ordered, x.value, y.value, _CMP_NLE_UQ), b.value, a.value)};
+    return {_mm512_mask_blend_ps(_mm512_mask_cmp_ps_mask(ordered, x.value, y.value, _CMP_NLE_UQ), b.value,
+                                 a.value)};
   }
 
  private:

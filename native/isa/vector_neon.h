@@ -27,9 +27,7 @@ struct Vector {
     for (int i = 0; i < count; ++i) p[i] = lanes[i];
   }
 
-  static Vector multiply_add(Vector a, Vector b, Vector c) {
-    return {vfmaq_f32(c.value, a.value, b.value)};
-  }
+  static Vector multiply_add(Vector a, Vector b, Vector c) { return {vfmaq_f32(c.value, a.value, b.value)}; }
   static Vector positive(Vector a) { return {vmaxq_f32(a.value, vdupq_n_f32(0.0f))}; }
   static Vector where_positive(Vector gate, Vector a) {
     const uint32x4_t closed = vcleq_f32(gate.value, vdupq_n_f32(0.0f));

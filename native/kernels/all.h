@@ -12,7 +12,8 @@
 #include "update.h"
 
 static const Kernel kKernels[] = {
-#define HUBEL_KERNEL(name, operands, Parameters, sizes) {#name, operands, sizeof(Parameters) / 8, sizes, name},
+#define HUBEL_KERNEL(name, operands, Parameters, sizes) \
+  {#name, operands, sizeof(Parameters) / 8, sizes, name},
 #include "../kernels.inc"
 #undef HUBEL_KERNEL
 };

@@ -112,7 +112,7 @@ struct Sweep {
   int64_t inner, columns;        // depth of a group on the source's and the target's side
   int64_t source_at, target_at;  // the group's first channel on either side
   const float* from;
-  const float* weights;                            // of the group
+  const float* weights;                              // of the group
   int64_t tap_step, b_step, panel_step, group_step;  // how they lie
   float* to;
   const float* bias;
@@ -172,8 +172,7 @@ struct Sweep {
         if (!along.reads(phase, s, &sx)) continue;
         sx += j * along.scale;
         if (sx < 0 || sx >= along.sources) continue;
-        batch.add(from + source.at(b, sy, sx) + source_at,
-                  weights + (r * along.taps + s) * tap_step);
+        batch.add(from + source.at(b, sy, sx) + source_at, weights + (r * along.taps + s) * tap_step);
       }
     }
   }
@@ -229,7 +228,8 @@ static bool conv_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const ConvCall*>(parameters);
   if (!p.sensible()) return false;
   bytes[0] = p.x().size() * 4;
-  bytes[1] = (p.packed ? packed_size(p.taps(), p.group_depth(), p.group_filters(), p.groups) : p.weights()) * 4;
+  bytes[1] =
+      (p.packed ? packed_size(p.taps(), p.group_depth(), p.group_filters(), p.groups) : p.weights()) * 4;
   bytes[2] = p.has_bias ? p.filters * 4 : 0;
   bytes[3] = p.y().size() * 4;
   return true;
@@ -360,8 +360,8 @@ struct WeightGrad {
     }
   }
 
-  void tap_pass(int64_t row, int64_t end, int64_t ox, int64_t ox_end, int64_t tap, int64_t panel, int64_t group,
-                float* weight) const {
+  void tap_pass(int64_t row, int64_t end, int64_t ox, int64_t ox_end, int64_t tap, int64_t panel,
+                int64_t group, float* weight) const {
     const int64_t r = tap / p.columns, s = tap % p.columns;
     // The output columns whose tap lies inside the map.
     const int64_t shift = s * p.dilation_x - p.left;

@@ -38,7 +38,9 @@ static void softmax_cross_entropy(const Call& call, Threads& threads) {
       for (int64_t k = 0; k < p.classes; ++k)
         probabilities[k] = static_cast<float>(static_cast<double>(probabilities[k]) / sum);
       const double own = static_cast<double>(scores[labels[n]]) - top;
-      const double aim = (1.0 - p.smoothing) * own + p.smoothing * mean / static_cast<double>(p.classes);
+      // A factor of zero leaves its term out, even an infinite one.
+      double aim = p.smoothing < 1.0 ? (1.0 - p.smoothing) * own : 0.0;
+      if (p.smoothing > 0.0) aim += p.smoothing * mean / static_cast<double>(p.classes);
       call.at<float>(2)[n] = static_cast<float>(log(sum) - aim);
     }
   });

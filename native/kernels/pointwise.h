@@ -29,8 +29,8 @@ static float sigmoid(float x) {
   return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 
-constexpr float kHalfRoot = 0.70710678118654752f;      // √½
-constexpr float kGaussPeak = 0.39894228040143268f;     // 1/√(2π)
+constexpr float kHalfRoot = 0.70710678118654752f;   // √½
+constexpr float kGaussPeak = 0.39894228040143268f;  // 1/√(2π)
 
 static float bell(float x) { return 0.5f * (1.0f + erff(x * kHalfRoot)); }
 
@@ -67,7 +67,8 @@ static void activation(const Call& call, Threads& threads) {
   }
 }
 
-// dx from dy and what was kept: x for gelu and silu, y for the others.
+// dx from dy and what was kept: x for gelu and silu, y for the others. Where a function has a corner, at 0,
+// the slope is the one from below, as in PyTorch.
 static void activation_grad(const Call& call, Threads& threads) {
   const auto& p = call.as<ActivationCall>();
   const float alpha = static_cast<float>(p.alpha);
@@ -85,11 +86,11 @@ static void activation_grad(const Call& call, Threads& threads) {
         for (int64_t i = first; i < last; ++i) dx[i] = kept[i] <= 0.0f ? 0.0f : dy[i];
       });
     case kLeaky:
-      return run([=](float y) { return y < 0.0f ? alpha : 1.0f; });
+      return run([=](float y) { return y > 0.0f ? 1.0f : alpha; });
     case kElu:
-      return run([=](float y) { return y < 0.0f ? y + alpha : 1.0f; });
+      return run([=](float y) { return y > 0.0f ? 1.0f : y + alpha; });
     case kSelu:
-      return run([](float y) { return y < 0.0f ? y + kSeluScale * kSeluAlpha : kSeluScale; });
+      return run([](float y) { return y > 0.0f ? kSeluScale : y + kSeluScale * kSeluAlpha; });
     case kSigmoid:
       return run([](float y) { return y * (1.0f - y); });
     case kTanh:
@@ -175,8 +176,8 @@ static void prelu_grad(const Call& call, Threads& threads) {
     for (int64_t row = p.rows * part / parts; row < p.rows * (part + 1) / parts; ++row)
       for (int64_t c = 0; c < p.depth; ++c) {
         const int64_t i = row * p.depth + c;
-        dx[i] = x[i] < 0.0f ? slope[c] * dy[i] : dy[i];
-        sum[c] += x[i] < 0.0f ? static_cast<double>(x[i] * dy[i]) : 0.0;
+        dx[i] = x[i] > 0.0f ? dy[i] : slope[c] * dy[i];
+        sum[c] += x[i] > 0.0f ? 0.0 : static_cast<double>(x[i] * dy[i]);
       }
   });
   for (int64_t c = 0; c < p.depth; ++c) {
@@ -272,8 +273,7 @@ static void dropout(const Call& call, Threads& threads) {
     for (int64_t column = 0; column < maps.width; ++column)
       for (int64_t i = 0; i < maps.block; ++i) {
         const int64_t at = maps.at(b, row, column) + i * maps.depth;
-        const int64_t plain =
-            (((b * maps.block + i) * maps.height + row) * maps.width + column) * maps.depth;
+        const int64_t plain = (((b * maps.block + i) * maps.height + row) * maps.width + column) * maps.depth;
         const float* __restrict x = call.at<float>(0) + at;
         float* __restrict y = call.at<float>(3) + at;
         for (int64_t c = 0; c < maps.depth; ++c) {

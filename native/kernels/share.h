@@ -6,9 +6,8 @@ constexpr int64_t kTaskNumbers = 32768;
 template <class Work>
 static void by_numbers(Threads& threads, int64_t size, const Work& work) {
   const int64_t tasks = pieces(size, kTaskNumbers);
-  threads.each(tasks, [&](int64_t task) {
-    work(task * kTaskNumbers, lesser(size, (task + 1) * kTaskNumbers));
-  });
+  threads.each(tasks,
+               [&](int64_t task) { work(task * kTaskNumbers, lesser(size, (task + 1) * kTaskNumbers)); });
 }
 
 // Calls work(first, last) for runs of rows of `depth` numbers.

@@ -28,7 +28,7 @@ struct Operand {
   std::vector<uint8_t> before;
   std::vector<uint8_t> after;
   Number number = Number::kBytes;
-  Doubles allowed;       // how far each number may be off; empty where the result is exact
+  Doubles allowed;        // how far each number may be off; empty where the result is exact
   bool left_out = false;  // the call gives no such operand
   bool free = false;      // a workspace, whose content afterwards says nothing
 };
@@ -99,7 +99,8 @@ std::vector<T> in_blocks(const std::vector<T>& plain, int64_t images, int64_t bl
   for (int64_t n = 0; n < images; ++n)
     for (int64_t i = 0; i < pixels; ++i)
       for (int64_t c = 0; c < depth; ++c)
-        laid[(((n / block) * pixels + i) * block + n % block) * depth + c] = plain[(n * pixels + i) * depth + c];
+        laid[(((n / block) * pixels + i) * block + n % block) * depth + c] =
+            plain[(n * pixels + i) * depth + c];
   return laid;
 }
 

@@ -36,8 +36,9 @@ struct Shape {
   }
 
   Words parameters(bool bias, bool relu, bool gate, bool packed) const {
-    return {images,   block,    height, width, depth,      out_height, out_width, filters, rows, columns, stride_y,
-            stride_x, top,      left,   dilation_y, dilation_x, groups, bias, relu, gate, packed};
+    return {images,     block,      height,  width,    depth,    out_height, out_width,
+            filters,    rows,       columns, stride_y, stride_x, top,        left,
+            dilation_y, dilation_x, groups,  bias,     relu,     gate,       packed};
   }
 
   // Calls visit(x index, y index, weight index) for every product of the convolution.
@@ -229,10 +230,10 @@ void conv_cases(bool small, const Emit& emit) {
     }
   for (const int64_t block : {1, 4}) {
     const int64_t images = 4;
-    all({images, block, 7, 9, 3, 5, 3, 3, 2, 3}, random, emit);              // strides alike and not
-    all({images, block, 9, 9, 3, 5, 1, 1, 3, 4}, random, emit);              // larger than the window
+    all({images, block, 7, 9, 3, 5, 3, 3, 2, 3}, random, emit);  // strides alike and not
+    all({images, block, 9, 9, 3, 5, 1, 1, 3, 4}, random, emit);  // larger than the window
     all({images, block, 9, 7, 2, 3, 2, 2, 3, 1, 1, 1}, random, emit);
-    all({images, block, 3, 4, 2, 3, 3, 3, 1, 1, 4, 5}, random, emit);        // padding beyond the window
+    all({images, block, 3, 4, 2, 3, 3, 3, 1, 1, 4, 5}, random, emit);  // padding beyond the window
     all({images, block, 3, 4, 2, 3, 1, 2, 2, 2, 3, 3}, random, emit);
     all({images, block, 9, 8, 3, 4, 3, 2, 2, 1, 2, 1, 3, 2}, random, emit);  // dilation
     all({images, block, 9, 9, 3, 4, 3, 3, 3, 2, 3, 2, 2, 3}, random, emit);

@@ -24,7 +24,8 @@ std::vector<std::string> test_threads(bool small, int64_t* cases) {
       });
       ++*cases;
       bool right = true;
-      for (int64_t task = 0; task < tasks; ++task) right = right && runs[task] == 1 && plain[task * 9 + 8] == task;
+      for (int64_t task = 0; task < tasks; ++task)
+        right = right && runs[task] == 1 && plain[task * 9 + 8] == task;
       if (!right)
         failures.push_back(std::to_string(count) + " threads, round " + std::to_string(round) +
                            ": a task did not run exactly once");

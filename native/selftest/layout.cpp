@@ -35,7 +35,8 @@ void channels(int64_t rows, int64_t depth, int64_t from_depth, int64_t from_at, 
 
 void weights(int64_t taps, int64_t depth, int64_t filters, int64_t groups, bool backward, Random& random,
              const Emit& emit) {
-  const int64_t c = depth / groups, k = filters / groups, columns = backward ? c : k, inner = backward ? k : c;
+  const int64_t c = depth / groups, k = filters / groups, columns = backward ? c : k,
+                inner = backward ? k : c;
   const Floats weight = random.whole(taps * c * filters, 1000);
   Floats packed;
   for (int64_t g = 0; g < groups; ++g)

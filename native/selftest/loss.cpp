@@ -15,7 +15,9 @@ struct Batch {
   Batch(int64_t n, int64_t k, Random& random) : images(n), classes(k), scores(random.real(n * k, 5.0)) {
     for (int64_t i = 0; i < n; ++i) labels.push_back(random.below(k));
   }
-  std::string text() const { return std::to_string(images) + " images, " + std::to_string(classes) + " classes"; }
+  std::string text() const {
+    return std::to_string(images) + " images, " + std::to_string(classes) + " classes";
+  }
   double score(int64_t n, int64_t k) const { return scores[n * classes + k]; }
 };
 
@@ -30,7 +32,8 @@ void cross_entropy(const Batch& b, double smoothing, const Emit& emit) {
     for (int64_t k = 0; k < b.classes; ++k) sum += std::exp(b.score(n, k) - top);
     double size = std::log(sum);
     for (int64_t k = 0; k < b.classes; ++k) {
-      const double share = (k == b.labels[n] ? 1 - smoothing : 0) + smoothing / static_cast<double>(b.classes);
+      const double share =
+          (k == b.labels[n] ? 1 - smoothing : 0) + smoothing / static_cast<double>(b.classes);
       const double log_softmax = b.score(n, k) - top - std::log(sum);
       if (share > 0) loss -= share * log_softmax;
       if (share > 0) size += std::fabs(share * log_softmax);
@@ -51,7 +54,8 @@ void cross_entropy(const Batch& b, double smoothing, const Emit& emit) {
   for (int64_t n = 0; n < b.images; ++n)
     for (int64_t k = 0; k < b.classes; ++k) {
       const double p = given_probabilities[n * b.classes + k];
-      const double share = (k == b.labels[n] ? 1 - smoothing : 0) + smoothing / static_cast<double>(b.classes);
+      const double share =
+          (k == b.labels[n] ? 1 - smoothing : 0) + smoothing / static_cast<double>(b.classes);
       dx.push_back((p - share) / static_cast<double>(b.images));
       off.push_back(3 * kEps * (p + share) / static_cast<double>(b.images));
     }

@@ -54,7 +54,8 @@ Result slope(int64_t function, double kept, double alpha) {
     case kElu:
       return {kept > 0 ? 1.0 : kept + alpha, std::fabs(kept) + alpha};
     case kSelu:
-      return {kept > 0 ? kSeluScale : kept + kSeluScale * kSeluAlpha, std::fabs(kept) + kSeluScale * kSeluAlpha};
+      return {kept > 0 ? kSeluScale : kept + kSeluScale * kSeluAlpha,
+              std::fabs(kept) + kSeluScale * kSeluAlpha};
     case kSigmoid:
       return {kept * (1 - kept), std::fabs(kept) * (1 + std::fabs(kept))};
     case kTanh:
@@ -71,6 +72,8 @@ Result slope(int64_t function, double kept, double alpha) {
 
 // No function takes more than so many roundings of ½ eps of its terms, library functions counted as two.
 constexpr double kRoundings = 8;
+// Two of the smallest numbers that float holds: what underflows is off by no part of itself.
+constexpr double kLeast = 2 * 0x1p-149;
 
 void activations(int64_t size, Random& random, const Emit& emit) {
   for (int64_t function = 0; function < kFunctions; ++function) {
@@ -82,7 +85,7 @@ void activations(int64_t size, Random& random, const Emit& emit) {
     for (const float value : x) {
       const Result made = forward(function, value, alpha);
       y.push_back(made.value);
-      off.push_back(kRoundings * 0.5 * kEps * made.magnitude + 1e-44);
+      off.push_back(kRoundings * 0.5 * kEps * made.magnitude + kLeast * (1 + std::fabs(value)));
     }
     const std::string what = "function " + std::to_string(function) + " of " + std::to_string(size);
     emit({"activation", what, {size, function, word(alpha)}, {given(x), made(rounded(y), off)}});
@@ -95,9 +98,13 @@ void activations(int64_t size, Random& random, const Emit& emit) {
       // The gradient of ReLU is a gate: what it lets pass it leaves alone, and NaN opens it.
       dx.push_back(function == kRelu ? (kept[i] <= 0 ? 0.0 : dy[i]) : dy[i] * made.value);
       const double magnitude = std::fabs(dy[i]) * (made.magnitude + std::fabs(made.value));
-      dx_off.push_back(function == kRelu ? 0.0 : kRoundings * 0.5 * kEps * magnitude + 1e-44);
+      const double least = kLeast * (1 + std::fabs(dy[i]) * (1 + std::fabs(kept[i])));
+      dx_off.push_back(function == kRelu ? 0.0 : kRoundings * 0.5 * kEps * magnitude + least);
     }
-    emit({"activation_grad", what, {size, function, word(alpha)}, {given(kept), given(dy), made(rounded(dx), dx_off)}});
+    emit({"activation_grad",
+          what,
+          {size, function, word(alpha)},
+          {given(kept), given(dy), made(rounded(dx), dx_off)}});
   }
 }
 
@@ -128,7 +135,8 @@ void prelu(int64_t rows, int64_t depth, Random& random, const Emit& emit) {
   emit({"prelu_grad",
         what,
         {rows, depth},
-        {given(x), given(slopes), given(dy), made(dx), made(dslope), workspace(parts_of(rows, depth) * depth * 8)}});
+        {given(x), given(slopes), given(dy), made(dx), made(dslope),
+         workspace(parts_of(rows, depth) * depth * 8)}});
 }
 
 void maxout(int64_t rows, int64_t depth, int64_t pieces, Random& random, const Emit& emit) {
@@ -143,8 +151,8 @@ void maxout(int64_t rows, int64_t depth, int64_t pieces, Random& random, const E
     y[i] = x[best];
     dx[best] = dy[i];
   }
-  const std::string what = std::to_string(rows) + " rows of " + std::to_string(depth) + ", " +
-                           std::to_string(pieces) + " pieces";
+  const std::string what =
+      std::to_string(rows) + " rows of " + std::to_string(depth) + ", " + std::to_string(pieces) + " pieces";
   emit({"maxout", what, {rows, depth, pieces}, {given(x), made(y)}});
   emit({"maxout_grad", what, {rows, depth, pieces}, {given(x), given(dy), made(dx)}});
 }

@@ -15,7 +15,7 @@ struct Shape {
   int64_t y_size() const { return images * out_height * out_width * depth; }
 
   Words parameters() const {
-    return {images, block,    height,   width, depth,  out_height, out_width, rows,
+    return {images,  block,    height,   width, depth,  out_height, out_width, rows,
             columns, stride_y, stride_x, top,   bottom, left,       right,     wide()};
   }
 
@@ -80,8 +80,8 @@ void max_pool(const Shape& s, const Floats& x, const Floats& dy, const Floats& g
     emit({"max_pool_grad",
           s.text() + (gated ? "gate" : ""),
           parameters,
-          {given(s.y_blocks(dy)), given_bytes(s.y_blocks(index)), gated ? given(s.x_blocks(gate)) : left_out(),
-           made(s.x_blocks(dx))}});
+          {given(s.y_blocks(dy)), given_bytes(s.y_blocks(index)),
+           gated ? given(s.x_blocks(gate)) : left_out(), made(s.x_blocks(dx))}});
   }
 }
 
@@ -145,17 +145,17 @@ void pool_cases(bool small, const Emit& emit) {
       all({images, block, 6, 8, depth, 3, 4, 2, 2, 2, 2}, random, emit);
       all({images, block, 7, 9, depth, 3, 4, 3, 3, 2, 2}, random, emit);  // overlapping
       if (small) continue;
-      all({images, block, 9, 10, depth, 3, 3, 2, 2, 3, 3}, random, emit);              // rows never read
+      all({images, block, 9, 10, depth, 3, 3, 2, 2, 3, 3}, random, emit);             // rows never read
       all({images, block, 5, 6, depth, 5, 6, 3, 3, 1, 1, 1, 1, 1, 1}, random, emit);  // padding
-      all({images, block, 8, 10, depth, 4, 5, 3, 3, 2, 2}, random, emit);              // hanging over
+      all({images, block, 8, 10, depth, 4, 5, 3, 3, 2, 2}, random, emit);             // hanging over
       all({images, block, 8, 7, depth, 5, 4, 3, 3, 2, 2, 1, 1, 1, 1}, random, emit);
       all({images, block, 6, 7, depth, 3, 4, 3, 3, 2, 2, 0, 1, 1, 1}, random, emit);  // padding at the end
       all({images, block, 5, 6, depth, 3, 3, 3, 2, 1, 2}, random, emit);
       all({images, block, 5, 7, depth, 1, 1, 5, 7, 1, 1}, random, emit);  // the whole map
     }
   all({2, 2, 1, 1, 5, 1, 1, 1, 1, 1, 1}, random, emit);
-  all({2, 1, 16, 16, 3, 1, 1, 16, 16, 1, 1}, random, emit);          // 256 positions
-  all({2, 2, 17, 18, 3, 1, 2, 17, 17, 1, 1}, random, emit);          // more than a byte counts
+  all({2, 1, 16, 16, 3, 1, 1, 16, 16, 1, 1}, random, emit);           // 256 positions
+  all({2, 2, 17, 18, 3, 1, 2, 17, 17, 1, 1}, random, emit);           // more than a byte counts
   all({1, 1, 9, 9, 19, 3, 3, 9, 8, 4, 4, 4, 4, 4, 4}, random, emit);  // more than one window's worth
 }
 

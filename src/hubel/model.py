@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from functools import cached_property
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from hubel.errors import DataError, FormatError, UsageError
 from hubel.graph import modes
 from hubel.graph.op import Graph, Value
 from hubel.graph.ops.loss import CrossEntropy
+from hubel.graph.shape import describe
 from hubel.network import Network
 from hubel.train import arrays, checkpoint, fit
 from hubel.train.arrays import Classes
@@ -45,12 +47,13 @@ _BATCH = 256
 class Model:
     """A network and its weights, which begin from `seed` and `initialisation` alone.
 
-    Images are (N, H, W, C), or (N, H, W) for a depth of 1, uint8 or float32. A model that was never
-    trained takes their numbers as they are; training sets a preprocessing that every later call
-    applies. `classes` are the names of the scores in order, `resize` how images of other sizes are
-    to be brought to the network's. `engine` "native" is fast, "reference" plain NumPy in float64.
+    `net` is a Network, or what `check` takes with the size of its `input`. Images are (N, H, W, C),
+    or (N, H, W) for a depth of 1, uint8 or float32. A model that was never trained takes their
+    numbers as they are; training sets a preprocessing that every later call applies. `classes` are
+    the names of the scores in order, `resize` how images of other sizes are to be brought to the
+    network's. `engine` "native" is fast, "reference" plain NumPy in float64.
 
-    >>> model = Model(Network("fc2", input=(1, 1, 1)), engine="reference")
+    >>> model = Model("fc2", (1, 1, 1), engine="reference")
     >>> model.set_parameters({"fc1.weight": [[1.0, 2.0]]})
     >>> model.logits(np.array([[[[3.0]]]], np.float32)).tolist()
     [[3.0, 6.0]]
@@ -58,7 +61,8 @@ class Model:
 
     def __init__(
         self,
-        net: Network,
+        net: Network | str | Path,
+        input: tuple[int, int, int] | None = None,  # noqa: A002 - the public API's word
         *,
         seed: int = 0,
         engine: str = "native",
@@ -67,6 +71,10 @@ class Model:
         classes: Sequence[str] | None = None,
         resize: Resize = "squash",
     ) -> None:
+        if not isinstance(net, Network):
+            net = Network(net, input, classes=None if classes is None else len(classes))
+        elif input not in (None, net.input):
+            raise UsageError(f"the network is for {describe(net.input)}, not {describe(input)}")
         self.network = net
         self.seed = seed
         self.initialisation = initialisation

@@ -49,11 +49,15 @@ def write_folder(folder: Path, count: int, names: tuple[str, ...], seed: int = 0
     return folder
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """48 training and 12 test images of three classes, one of which cannot be read."""
-    root = tmp_path / "shapes"
+def write_dataset(root: Path) -> Path:
+    """48 training and 12 test images of three classes, and one that cannot be read."""
     write_folder(root / "train", 48, toy.NAMES)
     write_folder(root / "test", 12, toy.NAMES, seed=1)
     (root / "train" / "left" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot an image")
     return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small dataset."""
+    return write_dataset(tmp_path / "shapes")

@@ -129,6 +129,22 @@ def test_a_resumed_run_ends_as_one_that_never_stopped(hubel: Hubel, folder: Path
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (("--patience", 1, "--lr", 0), r"Stopped after epoch 2: no new best since epoch 1\n"),
+        (("--time", "0.001s"), r"Stopped after epoch \d: the time is up; --resume goes on\n"),
+    ],
+)
+def test_a_run_that_stops_early_says_why(
+    hubel: Hubel, folder: Path, flags: tuple[object, ...], message: str
+) -> None:
+    said = hubel("train", folder, *FLAGS[:2], "--net", "fc", "--epochs", 9, *flags)
+    assert said.status == 0
+    assert re.search(message, said.err)
+    assert "Best: " in said.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
         (("--lr", 0.5), "a resumed run keeps its choices: it began with lr None, not lr 0.5"),
         (("--net", "fc"), "a resumed run keeps its data, net and engine, but --net was given"),
         (("--epochs", 1), "the run has 2 epochs behind it already"),

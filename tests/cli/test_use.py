@@ -13,17 +13,34 @@ from pathlib import Path
 import pytest
 
 from hubel import __version__
-from tests.cli.conftest import Said, write_folder
+from hubel.cli import main
+from tests.cli.conftest import Said, write_dataset, write_folder
 from tests.train import toy
 
 Hubel = Callable[..., Said]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a dataset and a run on it."""
+    root = tmp_path_factory.mktemp("trained")
+    shapes = write_dataset(root / "shapes")
+    flags = ("--net", "conv3-4p1 relu pool2 fc", "--epochs", "8", "--lr", "0.05", "-b", "8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUBEL_CACHE", str(root / "cache"))
+        where = ("--out", str(root / "runs"), "--engine", "reference", "-q")
+        assert main(["train", str(shapes), *flags, *where]) == 0
+    return root
+
+
 @pytest.fixture
-def run(hubel: Hubel, folder: Path) -> Path:
-    flags = ("--net", "conv3-4p1 relu pool2 fc", "--epochs", 8, "--lr", 0.05, "-b", 8)
-    assert hubel("train", folder, "--engine", "reference", *flags, "-q").status == 0
-    return Path("runs/shapes-net")
+def run(trained: Path) -> Path:
+    return trained / "runs" / "shapes-net"
+
+
+@pytest.fixture
+def folder(trained: Path) -> Path:
+    return trained / "shapes"
 
 
 def test_check_prints_the_table_and_exits_1_for_problems(hubel: Hubel) -> None:
@@ -68,6 +85,20 @@ def test_mistakes_are_told_in_words(hubel: Hubel, arguments: tuple[str, ...], me
 
 def test_version(hubel: Hubel) -> None:
     assert hubel("--version") == Said(0, f"hubel {__version__}\n", "")
+
+
+def test_no_argument_is_answered_with_the_help(hubel: Hubel) -> None:
+    said = hubel()
+    assert (said.status, said.out) == (2, "")
+    assert all(
+        f"  {name} " in said.err for name in ("check", "train", "evaluate", "predict", "info")
+    )
+
+
+def test_help_is_data(hubel: Hubel) -> None:
+    said = hubel("train", "--help")
+    assert (said.status, said.err) == (0, "")
+    assert "sgd, rmsprop, adam or adamw. [adam]" in said.out
 
 
 def test_python_m_hubel_is_the_command() -> None:

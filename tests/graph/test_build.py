@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from hubel.errors import Problem
-from hubel.graph.build import Built, Parameter, build, describe
+from hubel.graph.build import Built, build
+from hubel.graph.layers import Parameter
 from hubel.graph.ops.conv import Conv, Window
 from hubel.graph.ops.join import Concat
 from hubel.graph.ops.norm import BatchNorm
 from hubel.graph.ops.pointwise import FUNCTIONS, Activation, Dropout, Maxout
+from hubel.graph.shape import describe
 from hubel.graph.verify import verify
 from hubel.notation.parse import parse
 

@@ -97,6 +97,13 @@ def test_a_run_too_short_for_an_epoch_still_has_a_best_model(tmp_path: Path) -> 
     load(tmp_path / "best.hubel", engine="reference")
 
 
+def test_what_a_killed_save_left_is_swept_up(tmp_path: Path) -> None:
+    (tmp_path / ".last.hubel.0123456789ab.tmp").write_bytes(b"half")
+    model = toy.model()
+    list(run.record(model, model.train(X, Y, **RECIPE), tmp_path))
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_line_that_a_kill_tore_is_closed(tmp_path: Path) -> None:
     model = toy.model()
     (tmp_path / "events.jsonl").write_text('{"event": "started"}\n{"event": "st')

@@ -21,6 +21,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Square brackets in the help are defaults, not markup.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("check")(check.check)
@@ -65,9 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HubelError as error:
         return _fail(str(error))
     except _FlagError as error:
-        if type(error).__name__ == "NoArgsIsHelpError":
+        message = error.format_message()
+        if message.startswith("Usage:"):  # no argument at all is answered with the help
+            print(message, file=sys.stderr)
             return 2
-        return _fail(error.format_message())  # type: ignore[attr-defined]
+        return _fail(message)  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     except BrokenPipeError:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hubel.graph.build import describe
+from hubel.graph.shape import describe
 from hubel.train.checkpoint import read
 from hubel.train.events import EpochDone
 from hubel.views.progress import percent

@@ -8,7 +8,7 @@ from typing import Any
 
 from hubel import __version__
 from hubel.data.dataset import Dataset
-from hubel.graph.build import describe
+from hubel.graph.shape import describe
 from hubel.model import Model
 from hubel.network import Network
 from hubel.train.events import EpochDone

@@ -28,7 +28,10 @@ def train(
         int | None, _option("Images in a step. [64]", "--batch-size", "-b", "--batch")
     ] = None,
     lr: Annotated[
-        float | None, _option("Highest learning rate. [sgd 0.01, others 0.001]", "--lr")
+        float | None,
+        _option(
+            "Highest learning rate. [without --net 0.003, else sgd 0.01, others 0.001]", "--lr"
+        ),
     ] = None,
     optimizer: Annotated[
         str | None, _option("sgd, rmsprop, adam or adamw. [adam]", "--optimizer", "--opt")

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from hubel.errors import NetworkError, Problem, UsageError
-from hubel.graph.build import LARGEST_SIDE, Built, build, describe
+from hubel.graph.build import Built, build
 from hubel.graph.fixes import with_fixes
+from hubel.graph.layers import LARGEST_SIDE
 from hubel.graph.report import Report, rows_of
+from hubel.graph.shape import describe
 from hubel.graph.warn import warnings_of
 from hubel.notation.named import find, read_header
 from hubel.notation.parse import parse

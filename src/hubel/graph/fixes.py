@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from hubel.errors import Fix, NetworkError, Problem
-from hubel.graph.build import LARGEST_SIDE, Built, axes_of, build, describe
+from hubel.graph.build import Built, build
 from hubel.graph.edits import (
     Edit,
     apply,
@@ -19,7 +19,9 @@ from hubel.graph.edits import (
     producer_of,
     window_edits,
 )
+from hubel.graph.layers import LARGEST_SIDE, axes_of
 from hubel.graph.op import Shape
+from hubel.graph.shape import describe
 from hubel.notation.parse import parse
 from hubel.notation.spec import Branches, Fit, Item, Layer, Repeat, Spec
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from hubel.errors import Problem
 from hubel.graph import shape
-from hubel.graph.build import Built, Placed, describe
+from hubel.graph.build import Built, Placed
+from hubel.graph.shape import describe
 from hubel.notation.expand import expand
 from hubel.notation.format import token
 from hubel.notation.spec import Branches, Item, Layer, Repeat, Spec

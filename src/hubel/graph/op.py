@@ -120,8 +120,9 @@ class Op:
     `shapes(attributes, *input shapes)` gives the output shapes (None: the outputs are gradients and
     shaped like the values they belong to); `gradient(node, gradient of its first output, emit)`
     emits nodes and names the gradient of each input, None where there is none (no rule: the
-    operation is not differentiated); `multiply_adds` counts them for one image. `batched` tells for each output
-    whether it has one entry an image, `dtypes` what it holds; the last one serves all that follow.
+    operation is not differentiated); `multiply_adds` counts them for one image. `batched` tells for
+    each output whether it has one entry an image, `dtypes` what it holds; the last entry serves all
+    that follow.
     """
 
     name: str
@@ -130,3 +131,10 @@ class Op:
     multiply_adds: CostRule = _no_multiply_adds
     batched: tuple[bool, ...] = (True,)
     dtypes: tuple[Dtype, ...] = ("real",)
+
+    def output(self, place: int) -> tuple[bool, Dtype]:
+        """Whether the output in that place has one entry an image, and what it holds."""
+        return (
+            self.batched[min(place, len(self.batched) - 1)],
+            self.dtypes[min(place, len(self.dtypes) - 1)],
+        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hubel.notation.spec import Fit
 
-__all__ = ["Window", "extent_of", "same_padding", "window"]
+__all__ = ["Window", "describe", "extent_of", "same_padding", "window"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,3 +188,12 @@ def _fraction_text(numerator: int, denominator: int) -> str:
 
 def _signed(number: int) -> str:
     return f"−{-number}" if number < 0 else f"{number}"
+
+
+def describe(size: tuple[int, ...]) -> str:
+    """A size as the lecture writes it.
+
+    >>> describe((32, 32, 3))
+    '32×32×3'
+    """
+    return "×".join(map(str, size))

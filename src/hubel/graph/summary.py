@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from hubel.errors import Problem, excerpt
-from hubel.graph.build import describe
 from hubel.graph.report import Report, Row
+from hubel.graph.shape import describe
 
 __all__ = ["render"]
 

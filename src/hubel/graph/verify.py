@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
-
 from hubel.graph.op import Graph, Node
 from hubel.graph.ops import OPS
 
 __all__ = ["GraphError", "verify"]
-
-_T = TypeVar("_T")
 
 
 class GraphError(AssertionError):
@@ -63,9 +58,10 @@ def _check_outputs(graph: Graph, node: Node) -> None:
     op = OPS[node.op]
     outputs = [graph[name] for name in node.outputs]
     for place, value in enumerate(outputs):
-        if value.batched != _entry(op.batched, place):
+        batched, dtype = op.output(place)
+        if value.batched != batched:
             raise _wrong(node, f"{value.name!r} has batched={value.batched}")
-        if value.dtype != _entry(op.dtypes, place):
+        if value.dtype != dtype:
             raise _wrong(node, f"{value.name!r} has dtype {value.dtype!r}")
         if (value.role == "gradient") != bool(value.of):
             raise _wrong(node, f"{value.name!r} is {value.role} of {value.of!r}")
@@ -83,11 +79,6 @@ def _check_outputs(graph: Graph, node: Node) -> None:
     made = tuple(value.shape for value in outputs)
     if made != ruled:
         raise _wrong(node, f"its outputs are {made}, but its rule gives {ruled}")
-
-
-def _entry(entries: Sequence[_T], place: int) -> _T:
-    """The entry of a row of OPS for one output; the last serves all that follow."""
-    return entries[min(place, len(entries) - 1)]
 
 
 def _wrong(node: Node, what: str) -> GraphError:

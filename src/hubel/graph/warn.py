@@ -8,9 +8,10 @@ from math import e
 
 from hubel.errors import Problem
 from hubel.graph import shape
-from hubel.graph.build import Built, Placed, describe
+from hubel.graph.build import Built, Placed
 from hubel.graph.linear import list_names, no_nonlinearity
 from hubel.graph.receptive import narrowest_fields, receptive_fields
+from hubel.graph.shape import describe
 from hubel.notation.spec import Spec
 
 __all__ = ["warnings_of"]

@@ -15,8 +15,8 @@ class Layer:
     """One layer as one token says it, with the notation's defaults filled in.
 
     Pairs are (height, width). `size` is the window of a convolution or pooling, `count` the
-    filters, outputs or maxout pieces (None where the token leaves it open), `value` a slope or a rate.
-    `span` is the token's place in the text and takes no part in comparisons.
+    filters, outputs or maxout pieces (None where the token leaves it open), `value` a slope or a
+    rate. `span` is the token's place in the text and takes no part in comparisons.
     """
 
     kind: str

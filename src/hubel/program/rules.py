@@ -231,7 +231,7 @@ def _dropout(lowering: Lowering, node: Node) -> None:
 
 
 def _partial_sums(rows: kernels.Rows, sums: int, totals: int = 0) -> int:
-    """Bytes of the partial sums of a reduction over rows; partial_sums in native/kernels/share.h."""
+    """Bytes of the partial sums of a reduction over rows, as native/kernels/share.h cuts it."""
     parts = max(1, min(64, rows.rows * rows.depth // 32768))
     return (parts * sums + totals) * rows.depth * 8
 

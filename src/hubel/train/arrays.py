@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from hubel.data.dataset import Split
 from hubel.data.split import by_index
 from hubel.errors import DataError, UsageError
-from hubel.graph.build import describe
+from hubel.graph.shape import describe
 
 __all__ = ["Classes", "as_images", "as_labels", "as_split", "fingerprint", "held_out", "names_in"]
 

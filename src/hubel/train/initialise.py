@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubel.errors import UsageError
-from hubel.graph.build import Parameter
+from hubel.graph.layers import Parameter
 
 __all__ = ["INITIALISATIONS", "initial"]
 

@@ -86,6 +86,9 @@ def record(
     """
     try:
         with closing(events), _log(folder / _EVENTS) as log:
+            # What a kill in the middle of a save has left; the log's lock says nobody else saves.
+            for stale in folder.glob(".*.tmp"):
+                stale.unlink()
             yield from _recorded(model, events, folder, log)
     except OSError as error:
         raise _unwritable(error, folder) from error

@@ -10,7 +10,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from hubel.train.events import EpochDone, Event, Started, StepDone, Validating
+from hubel.train.events import Ended, EpochDone, Event, Started, StepDone, Validating
 from hubel.train.metrics import Evaluation
 
 __all__ = ["epoch_line", "evaluation_line", "percent", "shown", "thousands"]
@@ -32,7 +32,7 @@ def thousands(number: float) -> str:
     """A large number in a few digits.
 
     >>> thousands(950), thousands(12_345), thousands(4_500_000)
-    ('950', '12.3 k', '4.50 M')
+    ('950', '12.3 k', '4.5 M')
     """
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if number >= size:
@@ -88,6 +88,17 @@ class _Lines:
                 print(_resumed(event), file=self.stream, flush=True)
         elif isinstance(event, EpochDone):
             print(epoch_line(event, self.epochs), file=self.stream, flush=True)
+        elif isinstance(event, Ended) and (early := _early(event)):
+            print(early, file=self.stream, flush=True)
+
+
+def _early(event: Ended) -> str | None:
+    """Why a run stopped before its last epoch."""
+    if event.reason == "patience":
+        return f"Stopped after epoch {event.epoch}: no new best since epoch {event.best_epoch}"
+    if event.reason == "time":
+        return f"Stopped after epoch {event.epoch}: the time is up; --resume goes on"
+    return None
 
 
 def _resumed(event: Started) -> str:
@@ -146,6 +157,8 @@ class _Bar:
             )
         elif isinstance(event, EpochDone):
             self.progress.console.print(epoch_line(event, epochs), soft_wrap=True)
+        elif isinstance(event, Ended) and (early := _early(event)):
+            self.progress.console.print(early)
 
 
 def _clock(seconds: float) -> str:
