@@ -1,4 +1,5 @@
 # Everything is set up in .venv by the first target that needs it; `make demo` is the place to start.
+# TORCH=1 installs PyTorch as well, for the tests that compare with it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,7 @@ NATIVE := $(shell find native -name '*.h' -o -name '*.cpp' -o -name '*.inc') CMa
 demo: $(VENV)/built ## train on real images, in about a minute
 	$(BIN)/hubel train digits --name demo
 
-test: $(VENV)/tested ## every test
+test: $(VENV)/built ## every test
 	$(BIN)/python -m pytest
 
 check: lint types imports test selftest ## what must hold before a commit
@@ -19,9 +20,9 @@ $(VENV)/built: $(NATIVE) pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	touch $@
-
-$(VENV)/tested: $(VENV)/built
+ifdef TORCH
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+endif
 	touch $@
 
 $(VENV)/checked: $(VENV)/built

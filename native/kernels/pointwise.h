@@ -72,9 +72,9 @@ static void activation(const Call& call, Threads& threads) {
 static void activation_grad(const Call& call, Threads& threads) {
   const auto& p = call.as<ActivationCall>();
   const float alpha = static_cast<float>(p.alpha);
-  const float* kept = call.at<float>(0);
-  const float* dy = call.at<float>(1);
-  float* dx = call.at<float>(2);
+  const float* __restrict kept = call.at<float>(0);
+  const float* __restrict dy = call.at<float>(1);
+  float* __restrict dx = call.at<float>(2);
   const auto run = [&](auto slope) {
     by_numbers(threads, p.size, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i) dx[i] = dy[i] * slope(kept[i]);
@@ -83,7 +83,10 @@ static void activation_grad(const Call& call, Threads& threads) {
   switch (p.function) {
     case kRelu:
       return by_numbers(threads, p.size, [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i) dx[i] = kept[i] <= 0.0f ? 0.0f : dy[i];
+        for (int64_t i = first; i < last; ++i) {
+          const float open = dy[i];
+          dx[i] = kept[i] <= 0.0f ? 0.0f : open;
+        }
       });
     case kLeaky:
       return run([=](float y) { return y > 0.0f ? 1.0f : alpha; });

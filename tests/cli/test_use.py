@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -179,6 +180,15 @@ def test_images_that_cannot_be_read_are_named(hubel: Hubel, run: Path, folder: P
     alone = hubel("predict", run, broken, "--engine", "reference")
     assert (alone.status, alone.out) == (2, "")
     assert "there is no such file or folder" in hubel("predict", run, "gone.png").err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")
+def test_a_file_name_in_no_encoding_can_be_shown(
+    hubel: Hubel, run: Path, folder: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / os.fsdecode(b"caf\xe9.png")
+    shutil.copy(folder / "test" / "left" / "000.png", image)
+    assert "caf\\udce9.png: 6x6 left" in hubel("predict", run, image, "--engine", "reference").out
 
 
 def test_info_tells_what_a_model_is(hubel: Hubel, run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -61,17 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     command = typer.main.get_command(app)
     given = sys.argv[1:] if arguments is None else list(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks is shown with escapes rather than not at all.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = command.main(given, prog_name="hubel", standalone_mode=False)
         sys.stdout.flush()
     except HubelError as error:
         return _fail(str(error))
     except _FlagError as error:
-        message = error.format_message()
+        message = error.format_message()  # type: ignore[attr-defined]
         if message.startswith("Usage:"):  # no argument at all is answered with the help
             print(message, file=sys.stderr)
             return 2
-        return _fail(message)  # type: ignore[attr-defined]
+        return _fail(message)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     except BrokenPipeError:

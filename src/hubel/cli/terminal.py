@@ -39,7 +39,8 @@ class Stop:
         self.status = 128 + number
         signal.signal(number, signal.SIG_DFL)
         if number == signal.SIGINT:
-            say("", "Finishing the step; Ctrl-C again stops at once.")
+            # A signal may fall into the middle of a print, which must not be entered again.
+            os.write(2, b"\nFinishing the step; Ctrl-C again stops at once.\n")
 
 
 @contextmanager
