@@ -1,7 +1,7 @@
 """Every example of the README and of docs/ runs, and what they point to exists.
 
 Python blocks are doctests, and a page is one session. In console blocks each `$ hubel …` runs
-through the command line, in a folder of its own that holds `marks/`, two class folders of PNG files.
+through the command line, in a folder of its own that holds `marks/`, two class folders of PNGs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import io
 import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from doctest import ELLIPSIS
@@ -29,6 +32,7 @@ from hubel.data import load as load_data
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+ADDING = ROOT / "docs" / "adding-a-layer.md"
 COLUMNS = 100
 PROMPT = "$ "
 
@@ -86,7 +90,7 @@ def session() -> Callable[[Example], str | None]:
 
 
 def commands(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each command of a block, a line that ends in a backslash joined to the next, and its output."""
+    """Each command of a block, over several lines where they end in a backslash, and its output."""
     command, output = "", list[str]()
     for line in lines:
         if line.startswith(PROMPT) or command.endswith("\\"):
@@ -138,7 +142,7 @@ def percentages(lines: list[str]) -> list[float]:
     return [float(number) for line in lines for number in PERCENTAGE.findall(line)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != ADDING], ids=page_id)
 def test_examples(page: Path, place: Path) -> None:
     parsers = (
         PythonCodeBlockParser(doctest_optionflags=ELLIPSIS),
@@ -165,7 +169,9 @@ class TestTheComparison:
         assert not difference(
             page, ["epoch  1/10  loss 1.2e-05  accuracy 81.00 %  950 images/s"], measured=True
         )
-        said = difference(page, ["epoch  1/10  loss 1  accuracy 70.00 %  9 images/s"], measured=True)
+        said = difference(
+            page, ["epoch  1/10  loss 1  accuracy 70.00 %  9 images/s"], measured=True
+        )
         assert said == "Percentages differ by more than 4.0 points: [(80.44, 70.0)]"
         assert difference(page, ["epoch  1/10  loss nan  accuracy 80.44 %"], measured=True)
 
@@ -189,7 +195,8 @@ def test_fact_by_fact_the_tour_shows_the_lectures() -> None:
     tour = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
     headings = re.findall(r"^### (\d+)\. ", tour, re.MULTILINE)
     assert [int(number) for number in headings][:20] == list(range(1, 21))
-    for heading, section in zip(headings, re.split(r"^### .*$", tour, flags=re.MULTILINE)[1:]):
+    sections = re.split(r"^### .*$", tour, flags=re.MULTILINE)[1:]
+    for heading, section in zip(headings, sections, strict=True):
         assert "```python" in section or "```console" in section, f"fact {heading} is not shown"
 
 
@@ -222,18 +229,86 @@ def test_lines_are_of_a_length_to_read() -> None:
                 assert is_table or len(line) <= 130, f"{name}: {line}"
 
 
-class TestAddingALayer:
-    TEXT = (ROOT / "docs" / "adding-a-layer.md").read_text(encoding="utf-8")
+def edit(root: Path, patch: str) -> None:
+    """Make the edits of a patch whose context says where, without line numbers."""
+    for path, body in re.findall(r"^--- (\S+)\n((?:(?!--- ).*\n)*)", patch, re.MULTILINE):
+        lines = body.splitlines(keepends=True)
+        before = "".join(line[1:] for line in lines if line[0] in " -")
+        after = "".join(line[1:] for line in lines if line[0] in " +")
+        text = (root / path).read_text(encoding="utf-8")
+        assert text.count(before) == 1, f"{path} holds this {text.count(before)} times:\n{before}"
+        (root / path).write_text(text.replace(before, after), encoding="utf-8")
 
-    @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:src|native|tests|docs)/\S+)`", TEXT))))
+
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with the page's edits made."""
+    root = tmp_path_factory.mktemp("edited")
+    leave = shutil.ignore_patterns("__pycache__", ".*")
+    for folder in ("src", "native", "tests", "docs"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=leave)
+    shutil.copy(ROOT / "pyproject.toml", root)
+    for patch in re.findall(
+        r"^```diff\n(.*?)^```$", ADDING.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    ):
+        edit(root, patch)
+    return root
+
+
+def run(root: Path, *command: str) -> str:
+    """What Python prints in the edited copy, which must go well."""
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+class TestAddingALayer:
+    TEXT = ADDING.read_text(encoding="utf-8")
+    FILES = sorted(set(re.findall(r"`((?:src|native|tests|docs)/\S+)`", TEXT)))
+    SYMBOLS = sorted(set(re.findall(r"`(\w+)` in\s`([^`]+)`", TEXT)))
+
+    def test_its_examples_run_with_its_edits(self, edited: Path) -> None:
+        blocks = re.findall(r"^```python\n(.*?)^```$", self.TEXT, re.MULTILINE | re.DOTALL)
+        assert blocks
+        (edited / "page.txt").write_text("\n".join(blocks), encoding="utf-8")
+        run(edited, "-m", "doctest", "page.txt")
+
+    def test_the_tables_of_tests_then_cover_the_layer(self, edited: Path) -> None:
+        ran = run(
+            edited,
+            *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "softplus or every"),
+            *("tests/engine/test_reference.py", "tests/notation/test_docs.py"),
+        )
+        count = re.search(r"(\d+) passed", ran)
+        assert count is not None
+        assert int(count[1]) >= 5
+
+    def test_the_kernel_compiles(self, edited: Path) -> None:
+        compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+        if compiler is None:
+            pytest.skip("needs a C++ compiler")
+        target = ("-DHUBEL_TARGET=generic", '-DHUBEL_VECTOR="vector_generic.h"')
+        for source in ("native/isa/target.cpp", "native/selftest/pointwise.cpp"):
+            command = [compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", *target, source]
+            done = subprocess.run(
+                command, cwd=edited, capture_output=True, encoding="utf-8", check=False
+            )
+            assert (done.returncode, done.stderr) == (0, "")
+
+    @pytest.mark.parametrize("path", FILES)
     def test_the_files_it_names_exist(self, path: str) -> None:
         assert (ROOT / path).exists()
 
-    @pytest.mark.parametrize(
-        ("symbol", "path"), sorted(set(re.findall(r"`(\w+)` in `([^`]+)`", TEXT)))
-    )
+    @pytest.mark.parametrize(("symbol", "path"), SYMBOLS)
     def test_the_names_it_gives_are_there(self, symbol: str, path: str) -> None:
-        if path.endswith(".py") and path.startswith("src/"):
+        if path.startswith("src/"):
             module = path.removeprefix("src/").removesuffix(".py").removesuffix("/__init__")
             assert hasattr(import_module(module.replace("/", ".")), symbol)
         else:
@@ -247,4 +322,4 @@ def test_the_pictures_need_nothing_from_elsewhere() -> None:
         assert addresses <= {"http://www.w3.org/2000/svg"}
         assert "@font-face" not in picture
         assert f"docs/{name}" in (ROOT / "README.md").read_text(encoding="utf-8")
-        assert os.stat(ROOT / "docs" / name).st_size < 100_000
+        assert len(picture) < 100_000

@@ -25,7 +25,8 @@ void cross_entropy(const Batch& b, double smoothing, const Emit& emit) {
   Doubles losses, losses_off, probabilities, probabilities_off;
   for (int64_t n = 0; n < b.images; ++n) {
     double top = b.score(n, 0), sum = 0, loss = 0;
-    for (int64_t k = 0; k < b.classes; ++k) top = std::fmax(top, b.score(n, k));
+    for (int64_t k = 0; k < b.classes; ++k)
+      if (b.score(n, k) > top) top = b.score(n, k);
     bool number = true;
     for (int64_t k = 0; k < b.classes; ++k) number = number && b.score(n, k) == b.score(n, k);
     if (!number) top = static_cast<double>(not_a_number());

@@ -16,7 +16,10 @@ import pytest
 from hubel.model import load
 from tests.train import toy
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's"),
+]
 
 NET = "conv3-4p1 bn relu pool2 drop0.1 fc"
 RECIPE = ("digits", "--net", NET, "--engine", "reference", "--epochs", "2", "-b", "32", "--flip")

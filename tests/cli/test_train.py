@@ -161,6 +161,21 @@ def test_a_resumed_run_keeps_its_choices(
     assert "are not those of the run" in hubel("train", "--resume", "runs/shapes-net").err
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"engine": 1, "net": {}, "data": {"a": 1}}'])
+def test_a_run_folder_with_broken_settings_is_refused(
+    hubel: Hubel, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "settings.json").write_text(content)
+    said = hubel("train", "--resume", tmp_path)
+    assert said.status == 2
+    assert "these are no settings of a run: " in said.err
+
+
+def test_what_check_warns_of_is_told_before_training(hubel: Hubel, folder: Path) -> None:
+    said = hubel("train", folder, *FLAGS[:2], "--net", "conv3-4 conv3-4 fc", "--epochs", 1)
+    assert "      warning: " in said.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hubel.train.losses import LOSSES, softmax
-from hubel.train.metrics import majority, measure, wilson
+from hubel.train.metrics import measure, wilson
 
 SCORES = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 0.5], [0.0, 0.0, 5.0]])
 LABELS = np.array([0, 1, 2, 2])
@@ -62,10 +62,6 @@ def test_hinge_is_the_lectures_example() -> None:
     scores = np.array([[3.2, 5.1, -1.7], [1.3, 4.9, 2.0], [2.2, 2.5, -3.1]])
     values = LOSSES["hinge"].values(scores, np.array([0, 1, 2]))
     assert values == pytest.approx([2.9, 0.0, 12.9])
-
-
-def test_majority_is_the_share_of_the_most_frequent_class() -> None:
-    assert majority(np.array([0, 2, 2, 1])) == 0.5
 
 
 def test_equal_scores_lose_the_log_of_the_number_of_classes() -> None:

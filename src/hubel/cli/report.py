@@ -16,16 +16,20 @@ from hubel.train.metrics import Evaluation
 from hubel.views.progress import evaluation_line, percent, thousands
 
 __all__ = [
+    "DEFAULT",
     "data_lines",
     "engine_line",
     "epoch_place",
-    "net_line",
+    "net_lines",
     "result",
     "result_lines",
     "run_line",
 ]
 
 _SHOWN_PROBLEMS = 5
+
+DEFAULT = "default"
+"""The name of a network that nobody named."""
 
 
 def engine_line(model: Model, engine: str) -> str:
@@ -59,13 +63,16 @@ def data_lines(data: Dataset) -> Iterator[str]:
         yield f"      {note}"
 
 
-def net_line(net: Network, name: str) -> str:
-    """The network in one line."""
+def net_lines(net: Network, name: str) -> Iterator[str]:
+    """The network in one line, and what `check` warns of where the user has chosen it."""
     report = net.report
-    return (
+    yield (
         f"Net:  {name}, {len(report.rows)} layers, {report.parameters:,} parameters, "
         f"{thousands(report.macs)} multiply-adds an image"
     )
+    if name != DEFAULT:
+        for warning in report.warnings:
+            yield f"      warning: {warning}"
 
 
 def epoch_place(best: EpochDone) -> str:

@@ -66,7 +66,7 @@ def started(
     if "net" not in fixed and not {"optimizer", "lr"} & choices.keys():
         usual = CHOICES
     chosen = settings(**{"val_fraction": _VAL_FRACTION, **usual, **choices})
-    text, name = "", "default"
+    text, name = "", report.DEFAULT
     header = read_header("")
     if "net" in fixed:
         text, name = find(fixed["net"])
@@ -103,7 +103,7 @@ def started(
         resize=source.resize,
     )
     events = model.train(data, **asdict(chosen))
-    title = Path(data.name).name if name == "default" else f"{Path(data.name).name}-{name}"
+    title = Path(data.name).name if name == report.DEFAULT else f"{Path(data.name).name}-{name}"
     folder = create(fixed.get("out", Path("runs")), fixed.get("name", title))
     write_json(
         folder / SETTINGS,
@@ -143,10 +143,10 @@ def resumed(
             hint="only --epochs, --patience, --time and --threads may change",
         )
     folder = path.parent if path.suffix == ".hubel" else path
-    kept = _kept(folder)
+    kept, source = _kept(folder)
     engine = str(kept["engine"])
     model = load(folder / LAST, engine=engine, threads=threads)
-    data = _Source(**kept["data"]).load(quiet)
+    data = source.load(quiet)
     events = model.train(data, resume=True, **choices)
     assert model.settings is not None
     write_json(folder / SETTINGS, {**kept, "training": asdict(model.settings)})
@@ -258,26 +258,28 @@ def _announce(model: Model, engine: str, data: Dataset, name: str, folder: Path)
     say(
         report.engine_line(model, engine),
         *report.data_lines(data),
-        report.net_line(model.network, name),
+        *report.net_lines(model.network, name),
         report.run_line(folder),
     )
 
 
-def _kept(folder: Path) -> dict[str, Any]:
+def _kept(folder: Path) -> tuple[dict[str, Any], _Source]:
+    """The settings of a run as they were written, and where its images come from."""
     path = folder / SETTINGS
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(kept, dict) or not {"engine", "data", "net"} <= kept.keys():
-            raise ValueError("it lacks engine, data or net")
+            raise ValueError("there is no engine, data or net")
+        source = _Source(**kept["data"])
     except OSError as error:
         raise UsageError(
             f"there is no run here: {(error.strerror or str(error)).lower()}",
             where=str(path),
             hint="give the folder of a run, such as runs/digits",
         ) from error
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise FormatError(f"these are no settings of a run: {error}", where=str(path)) from error
-    return kept
+    return kept, source
 
 
 def _flag(key: str) -> str:

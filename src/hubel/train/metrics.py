@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hubel.train.losses import LOSSES, Labels, Scores
 
-__all__ = ["Evaluation", "majority", "measure", "wilson"]
+__all__ = ["Evaluation", "measure", "wilson"]
 
 # The 97.5 % point of the normal distribution, for an interval that holds in 95 of 100 cases.
 _Z = 1.959963984540054
@@ -79,11 +78,6 @@ def wilson(correct: int, count: int) -> tuple[float, float]:
     low = 0.0 if correct == 0 else (centre - spread) / scale
     high = 1.0 if correct == count else (centre + spread) / scale
     return low, high
-
-
-def majority(labels: NDArray[Any]) -> float:
-    """The share of the most frequent class among labels (N,)."""
-    return int(np.bincount(labels).max()) / len(labels)
 
 
 def measure(
