@@ -38,7 +38,7 @@ PROMPT = "$ "
 
 # A run's figures depend on the machine. Its percentages must come near the printed ones; of other
 # numbers only the form must agree.
-MEASURED = ("train", "evaluate", "predict")
+MEASURED = ("train", "evaluate", "predict", "info")
 POINTS = 4.0
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 PERCENTAGE = re.compile(r"(\d+\.\d+) %")

@@ -36,7 +36,7 @@ from hubel.train.losses import softmax
 from hubel.train.metrics import Evaluation
 from hubel.train.progress import Progress
 from hubel.train.settings import EXTENDABLE, Settings, settings
-from hubel.train.step import step_graph, without_dropout
+from hubel.train.step import step_graph
 
 __all__ = ["Model", "load"]
 
@@ -357,7 +357,7 @@ class Model:
     @cached_property
     def _gradients(self) -> tuple[dict[str, str], Graph]:
         """The value that is the gradient by each parameter and "input", and the graph of them."""
-        scores = without_dropout(self.network.graph)
+        scores = modes.without_dropout(self.network.graph)
         graph = modes.with_loss(scores, "softmax_cross_entropy", CrossEntropy())
         wrt = [*(value.name for value in graph.with_role("parameter")), "input"]
         graded = modes.with_gradients(graph, wrt)

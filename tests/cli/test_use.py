@@ -55,6 +55,14 @@ def test_check_prints_the_table_and_exits_1_for_problems(hubel: Hubel) -> None:
     assert hubel("check", "conv3-8s3 fc10", "--input", "7x7x3", "--fit", "floor").status == 0
 
 
+def test_check_prints_the_plan_of_a_training_step(hubel: Hubel) -> None:
+    said = hubel("check", "conv3-4p1 relu fc10", "--input", "8x8x1", "--plan", "-b", "16")
+    assert said.status == 0
+    assert said.out.startswith("16 calls for a batch of 16\n   0  pack_maps")
+    assert re.search(r"bytes: arena [\d,]+, store [\d,]+", said.out)
+    assert re.search(r"relu1 +\|.*━.*\|", said.out)
+
+
 def test_check_as_json(hubel: Hubel) -> None:
     report = json.loads(hubel("check", "lenet5", "--json").out)
     assert report["ok"] is True

@@ -28,16 +28,26 @@ def check(
     batch_size: Annotated[
         int, typer.Option("--batch-size", "-b", help="For the memory of training.")
     ] = 128,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the calls of a training step, and its memory.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Check a network: sizes, parameters, cost, and every problem with its smallest fix."""
     from hubel.cli.terminal import has_color
     from hubel.graph.check import check as check_network
+    from hubel.program.make import make
+    from hubel.program.show import show
+    from hubel.train.settings import Settings
+    from hubel.train.step import step_graph
     from hubel.views import summary
 
     size = None if input is None else input_size(input)
     report = check_network(net, size, classes=classes, fit=fit, batch_size=batch_size)  # type: ignore[arg-type]
-    if json:
+    if plan and report.ok:
+        assert report.built is not None
+        print(show(make(step_graph(report.built.graph, Settings()), batch_size)))
+    elif json:
         print_json(report.to_dict())
     else:
         width = shutil.get_terminal_size((100, 24)).columns

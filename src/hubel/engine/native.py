@@ -15,15 +15,15 @@ from hubel.engine.session import Array, Feeds
 from hubel.errors import UsageError
 from hubel.graph.op import Graph, Value
 from hubel.program import kernels
-from hubel.program.fuse import fuse
-from hubel.program.lower import lower
-from hubel.program.plan import plan
+from hubel.program.make import make
 from hubel.program.program import ALIGNMENT, Buffer, Memory, Program
-from hubel.program.verify import verify
 
 __all__ = ["NativeSession", "instruction_sets"]
 
 MEMORIES: tuple[Memory, ...] = ("arena", "store", "scalars", "results", "input", "labels")
+
+MOST_PROGRAMS = 64
+"""Programs kept ready; past them the oldest is forgotten, and made again if it is needed."""
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -124,11 +124,13 @@ class NativeSession:
             store = {
                 name: buffer for name, (buffer, _) in self._placed.items() if name in graph.values
             }
-            program = verify(plan(fuse(lower(graph, batch, store))))
+            program = make(graph, batch, store)
             compiled = _native.Program(
                 self._machine, _steps(program), [program.sizes[name] for name in MEMORIES]
             )
             results = _memory(program.sizes["results"])
+            while len(self._loaded) >= MOST_PROGRAMS:
+                del self._loaded[next(iter(self._loaded))]
             self._loaded[key] = _Loaded(graph, program, compiled, results)
         return self._loaded[key]
 

@@ -11,32 +11,47 @@ from hubel.graph.op import Graph, Node, Value
 from hubel.graph.ops.loss import Penalty
 from hubel.graph.verify import verify
 
-__all__ = ["decays", "for_inference", "with_gradients", "with_loss", "with_updates"]
+__all__ = [
+    "decays",
+    "for_inference",
+    "with_gradients",
+    "with_loss",
+    "with_updates",
+    "without_dropout",
+]
 
 
 def for_inference(graph: Graph, outputs: Sequence[str] | None = None) -> Graph:
     """The graph that uses running statistics and drops nothing; `outputs` default to the scores."""
+    settled = without_dropout(graph, outputs)
+    nodes = tuple(_settled(node) if node.op == "batch_norm" else node for node in settled.nodes)
+    return verify(prune(Graph(settled.values, nodes, settled.outputs)))
+
+
+def without_dropout(graph: Graph, outputs: Sequence[str] | None = None) -> Graph:
+    """The graph in which dropout layers pass on what they are given."""
     instead: dict[str, str] = {}
     nodes = []
     for node in graph.nodes:
         inputs = tuple(instead.get(name, name) for name in node.inputs)
         if node.op == "dropout":
             instead[node.outputs[0]] = inputs[0]
-        elif node.op == "batch_norm":
-            nodes.append(
-                Node(
-                    "batch_norm_apply",
-                    node.name,
-                    (*inputs, *node.updates),
-                    node.outputs[:1],
-                    node.attributes,
-                )
-            )
         else:
             nodes.append(replace(node, inputs=inputs))
-    wanted = graph.outputs if outputs is None else tuple(outputs)
+    wanted = graph.outputs if outputs is None else outputs
     wanted = tuple(instead.get(name, name) for name in wanted)
     return verify(prune(Graph(graph.values, tuple(nodes), wanted)))
+
+
+def _settled(node: Node) -> Node:
+    """Batch normalisation by the statistics that it would update."""
+    return Node(
+        "batch_norm_apply",
+        node.name,
+        (*node.inputs, *node.updates),
+        node.outputs[:1],
+        node.attributes,
+    )
 
 
 def with_loss(graph: Graph, op: str, attributes: Any = None) -> Graph:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -15,7 +14,6 @@ from hubel.data.dataset import Split
 from hubel.data.preprocess import Preprocess
 from hubel.engine import Session
 from hubel.graph import modes
-from hubel.graph.differentiate import prune
 from hubel.graph.op import Graph
 from hubel.train import optimizers
 from hubel.train.events import StepDone
@@ -24,27 +22,13 @@ from hubel.train.progress import Progress
 from hubel.train.schedules import learning_rate
 from hubel.train.settings import Settings
 
-__all__ = ["batches_from", "run_step", "step_graph", "steps_before", "without_dropout"]
+__all__ = ["batches_from", "run_step", "step_graph", "steps_before"]
 
 
 def step_graph(graph: Graph, chosen: Settings) -> Graph:
     """The whole training step of a network's graph: loss, gradients, updates."""
     loss = LOSSES[chosen.loss]
     return optimizers.with_updates(modes.with_loss(graph, loss.op, loss.attributes(chosen)), chosen)
-
-
-def without_dropout(graph: Graph) -> Graph:
-    """The graph in training mode, in which dropout layers pass on what they are given."""
-    instead: dict[str, str] = {}
-    nodes = []
-    for node in graph.nodes:
-        inputs = tuple(instead.get(name, name) for name in node.inputs)
-        if node.op == "dropout":
-            instead[node.outputs[0]] = inputs[0]
-        else:
-            nodes.append(replace(node, inputs=inputs))
-    outputs = tuple(instead.get(name, name) for name in graph.outputs)
-    return prune(Graph(graph.values, tuple(nodes), outputs))
 
 
 def steps_before(progress: Progress, steps: int) -> int:

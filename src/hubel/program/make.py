@@ -1,0 +1,35 @@
+"""All the way from a graph to a checked program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+from hubel.graph.op import Graph
+from hubel.program.fuse import fuse
+from hubel.program.lower import lower
+from hubel.program.plan import plan
+from hubel.program.program import ALIGNMENT, Buffer, Program
+from hubel.program.verify import verify
+
+__all__ = ["lay_out", "make"]
+
+
+def make(graph: Graph, batch: int, store: Mapping[str, Buffer] | None = None) -> Program:
+    """The program that runs a graph on `batch` images.
+
+    `store` is where the persistent values lie already; without it they are laid one after another.
+    """
+    return verify(plan(fuse(lower(graph, batch, lay_out(graph) if store is None else store))))
+
+
+def lay_out(graph: Graph) -> dict[str, Buffer]:
+    """A place in the store for every persistent value, one after another."""
+    found: dict[str, Buffer] = {}
+    used = 0
+    for value in graph.values.values():
+        if value.persistent:
+            size = -(-prod(value.shape) * 4 // ALIGNMENT) * ALIGNMENT
+            found[value.name] = Buffer(value.name, size, "store", used)
+            used += size
+    return found

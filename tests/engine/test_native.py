@@ -1,0 +1,235 @@
+"""The compiled engine against the reference and PyTorch: every instruction set, every case.
+
+Tolerances are those of tests.engine.cases: what rounding to float32 does to each output, found by
+running the reference with random rounding errors of eps·√length on what is added up and eps on what
+is made, times eight.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hubel.engine.native import NativeSession, instruction_sets
+from hubel.engine.reference import ReferenceSession
+from hubel.engine.session import Array, Session
+from hubel.graph.modes import for_inference, with_loss, with_updates
+from hubel.graph.op import Graph
+from hubel.graph.ops.loss import CrossEntropy, Penalty
+from hubel.graph.ops.update import Adam, RMSProp, Sgd
+from tests.engine.cases import (
+    BATCHES,
+    CASES,
+    Case,
+    built,
+    feeds,
+    gradient_graph,
+    random_cases,
+    start_values,
+    tolerances,
+    write_all,
+)
+from tests.engine.test_against_torch import TorchNet
+from tests.graph.known_nets import KNOWN_NETS
+
+EPS = float(np.finfo(np.float32).eps)
+SETS = instruction_sets()
+
+
+def session(
+    monkeypatch: pytest.MonkeyPatch, isa: str = SETS[0], threads: int = 2
+) -> NativeSession:
+    monkeypatch.setenv("HUBEL_ISA", isa)
+    started = NativeSession(threads)
+    assert (started.isa, started.threads) == (isa, threads)
+    return started
+
+
+def outcome(
+    on: Session, graph: Graph, values: dict[str, Array], fed: dict[str, Any], kept: tuple[str, ...]
+) -> dict[str, Array]:
+    write_all(on, values)
+    return {**on.run(graph, fed), **{name: on.read(name) for name in kept}}
+
+
+def assert_close(
+    ours: Mapping[str, Array], exact: Mapping[str, Array], allowed: Mapping[str, float]
+) -> None:
+    assert ours.keys() == exact.keys()
+    for name, array in exact.items():
+        assert ours[name].shape == array.shape, name
+        np.testing.assert_allclose(ours[name], array, rtol=0, atol=allowed[name], err_msg=name)
+
+
+def agree(
+    monkeypatch: pytest.MonkeyPatch, case: Case, graph: Graph, sets: tuple[str, ...] = SETS
+) -> None:
+    """Scores, loss, gradients and statistics on the given instruction sets, as the reference's."""
+    statistics = tuple(value.name for value in graph.with_role("statistic"))
+    values, fed = start_values(case), feeds(case)
+    exact = outcome(ReferenceSession(), graph, values, fed, statistics)
+    allowed = tolerances(graph, values, fed, EPS, statistics)
+    for isa in sets:
+        found = outcome(session(monkeypatch, isa), graph, values, fed, statistics)
+        assert_close(found, exact, allowed)
+
+
+@pytest.mark.parametrize("case", [*CASES, *random_cases(7, 40)], ids=str)
+def test_scores_loss_gradients_and_statistics(
+    monkeypatch: pytest.MonkeyPatch, case: Case
+) -> None:
+    graph, _ = gradient_graph(case)
+    agree(monkeypatch, case, graph)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_batches_of_every_size(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    text = "conv3-10p1 bn relu pool2 conv3-7 relu [conv1-7 | ] {avgpool2 | pool2} drop0.3 fc"
+    case = Case(text, (8, 8, 3), batch)
+    graph, _ = gradient_graph(case)
+    agree(monkeypatch, case, graph)
+
+
+@pytest.mark.parametrize("case", CASES[::4], ids=str)
+def test_inference(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
+    agree(monkeypatch, case, for_inference(built(case).graph))
+
+
+def test_hinge_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("conv3-5 relu fc", (6, 5, 3), 7)
+    graph, _ = gradient_graph(case, "hinge")
+    agree(monkeypatch, case, graph)
+
+
+def shipped(name: str) -> str:
+    return (files("hubel") / "notation" / "nets" / f"{name}.hub").read_text("utf-8")
+
+
+def narrow(text: str) -> str:
+    """The same net with an eighth of the filters in each layer and group count."""
+
+    def eighth(found: re.Match[str]) -> str:
+        return found[1] + str(max(1, int(found[2]) // 8))
+
+    return re.sub(r"((?:conv\d+-|g|\bfc))(\d+)", eighth, re.sub(r"#.*", "", text))
+
+
+SHIPPED: dict[str, Case] = {
+    "lenet5": Case(shipped("lenet5"), (28, 28, 1), 3),
+    "cs231n": Case(shipped("cs231n"), (32, 32, 3), 2),
+    "resnet20": Case(shipped("resnet20"), (32, 32, 3), 2),
+    "squeezenet": Case(narrow(shipped("squeezenet")), (33, 33, 3), 2),
+    "mobilenet": Case(narrow(shipped("mobilenet")), (64, 64, 3), 4),
+    "resnet18": Case(narrow(shipped("resnet18")), (64, 64, 3), 4),
+    "vgg16": Case(narrow(shipped("vgg16")), (32, 32, 3), 2),
+    "alexnet": Case(narrow(shipped("alexnet")), (63, 63, 3), 2),
+}
+"""Every shipped net, the wide ones with fewer filters, on images that the reference can afford."""
+
+
+def test_every_shipped_net_is_compared() -> None:
+    assert set(SHIPPED) == set(KNOWN_NETS)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_nets(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    graph, _ = gradient_graph(SHIPPED[name])
+    agree(monkeypatch, SHIPPED[name], graph, SETS[:1])
+
+
+UPDATES: dict[str, tuple[str, Any, tuple[str, ...]]] = {
+    "sgd": ("sgd", Sgd(l2=0.01, l1=0.005, decay=0.02), ()),
+    "momentum": ("sgd", Sgd(momentum=0.9, l2=0.01), ("velocity",)),
+    "nesterov": ("sgd", Sgd(momentum=0.9, nesterov=True, decay=0.02), ("velocity",)),
+    "rmsprop": ("rmsprop", RMSProp(alpha=0.9, epsilon=1e-3, l2=0.01), ("square",)),
+    "rmsprop with momentum": (
+        "rmsprop",
+        RMSProp(epsilon=1e-3, momentum=0.5, l1=0.01),
+        ("square", "velocity"),
+    ),
+    "adam": ("adam", Adam(epsilon=1e-3, l2=0.01, l1=0.005), ("first", "second")),
+    "adamw": ("adam", Adam(epsilon=1e-3, decay=0.1), ("first", "second")),
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_a_step_of_each_optimizer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    op, attributes, slots = UPDATES[name]
+    case = Case("conv3-5p1 bn relu pool2 fc7 tanh fc", (6, 6, 3), 7)
+    lossy = with_loss(built(case).graph, "softmax_cross_entropy", CrossEntropy())
+    graph = with_updates(lossy, op, lambda _: attributes, slots, Penalty(0.01, 0.005))
+    values = start_values(case)
+    rng = np.random.default_rng(5)
+    for slot in graph.with_role("slot"):
+        drawn = rng.uniform(0.1, 1.0, slot.shape).astype(np.float32)
+        values[slot.name] = drawn.astype(np.float64)
+    fed = {**feeds(case), "step": 3, "rate": 0.0625}
+    kept = tuple(value.name for value in graph.values.values() if value.persistent)
+    exact = outcome(ReferenceSession(), graph, values, fed, kept)
+    allowed = tolerances(graph, values, fed, EPS, kept)
+    assert "penalty" in exact
+    for isa in SETS:
+        found = outcome(session(monkeypatch, isa), graph, values, fed, kept)
+        assert_close(found, exact, allowed)
+    for parameter in graph.with_role("parameter"):
+        moved = np.abs(exact[parameter.name] - values[parameter.name]).max()
+        assert moved > 10 * allowed[parameter.name], parameter.name
+
+
+@pytest.mark.parametrize("place", [0, 17, -1])
+def test_no_number_spreads_as_in_the_reference(
+    monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    case = Case("conv3-6p1 relu pool2 {conv1-3 leaky0.1 | maxout2 | gelu} fc", (6, 6, 3), 4)
+    graph, _ = gradient_graph(case)
+    names = [node.outputs[0] for node in built(case).graph.nodes]
+    graph = Graph(graph.values, graph.nodes, (*names, "losses", "loss", "correct", "grad(fc1.weight)"))
+    values, fed = start_values(case), feeds(case)
+    fed["input"].reshape(-1)[place] = np.nan
+    exact = outcome(ReferenceSession(), graph, values, fed, ())
+    assert 0 < np.isnan(exact[names[0]]).mean() < 1
+    for isa in SETS:
+        found = outcome(session(monkeypatch, isa), graph, values, fed, ())
+        for name, array in exact.items():
+            np.testing.assert_array_equal(np.isnan(found[name]), np.isnan(array), err_msg=name)
+
+
+@pytest.mark.requires_torch
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("conv5-6p2 relu pool2 conv5-16 relu pool2 fc20 relu fc", (16, 16, 1), 7),
+        Case("conv3-16p1b0 bn relu [conv3-16p1b0 bn relu | ] pool3s2~ gelu fc", (9, 9, 3), 16),
+        Case("conv3-8s2 prelu {conv1-4 | conv3-6p1 | avgpool3s1p1} silu gap fc", (9, 9, 3), 4),
+    ],
+    ids=str,
+)
+def test_float32_of_pytorch(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
+    import torch
+
+    values, fed = start_values(case), feeds(case)
+    graph, wanted = gradient_graph(case)
+    ours = outcome(session(monkeypatch), graph, values, fed, ())
+    allowed = tolerances(graph, values, fed, EPS)
+    net = TorchNet(case, values, fed)
+    net.tensors = {
+        name: tensor.detach().float().requires_grad_(tensor.requires_grad)
+        for name, tensor in net.tensors.items()
+    }
+    scores = net.scores(training=True)
+    loss = torch.nn.functional.cross_entropy(
+        scores.flatten(1), torch.tensor(fed["labels"]), label_smoothing=0.1
+    )
+    loss.backward()
+    theirs = {graph.outputs[0]: scores.detach(), "loss": loss.detach()}
+    theirs.update({output: net.tensors[name].grad for name, output in wanted.items()})
+    for name, tensor in theirs.items():
+        # Both engines round.
+        np.testing.assert_allclose(
+            ours[name], tensor.numpy(), rtol=0, atol=2 * allowed[name], err_msg=name
+        )
