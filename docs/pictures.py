@@ -20,21 +20,26 @@ import hubel
 from hubel.cli import main
 from hubel.views.summary import render
 
-__all__ = ["COLUMNS", "picture"]
+__all__ = ["picture"]
 
-COLUMNS = 100
 FOLDER = Path(__file__).parent
+WIDTH = 100
 
-# The pictures must show without a network: no fonts from elsewhere, whatever is monospaced here.
-FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL).replace(
-    "font-family: Fira Code, monospace", "font-family: monospace"
+# The pictures must show anywhere without a network: no fonts or addresses from elsewhere, and
+# spaces kept by every viewer.
+FORMAT = (
+    re.sub(r"<!--.*?-->|@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    .replace("font-family: Fira Code, monospace", "font-family: monospace")
+    .replace("<svg ", '<svg xml:space="preserve" ', 1)
 )
 
 
 def picture(command: str, output: str, name: str) -> None:
     """Draw a command and its output, colours as in a terminal, to docs/<name>.svg."""
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), color_system="truecolor")
-    console.print(Text.from_ansi(f"\x1b[1m$ {command}\x1b[0m\n{output.rstrip()}"), soft_wrap=False)
+    text = Text.from_ansi(f"\x1b[1m$ {command}\x1b[0m\n{output.rstrip()}")
+    width = max(len(line) for line in text.plain.splitlines()) + 1
+    console = Console(record=True, width=width, file=io.StringIO(), color_system="truecolor")
+    console.print(text)
     drawing = console.export_svg(
         title="Hubel", theme=MONOKAI, code_format=FORMAT, unique_id=f"hubel-{name}"
     )
@@ -42,22 +47,25 @@ def picture(command: str, output: str, name: str) -> None:
 
 
 def draw_check() -> None:
-    """A network that fits, then one that does not."""
+    """A network with a stride that does not fit."""
     net = "conv3-8s3 relu pool2 fc"
     report = hubel.check(net, input=(32, 32, 3), classes=10)
     command = f'hubel check "{net}" --input 32x32x3 --classes 10'
-    picture(command, render(report, width=COLUMNS, color=True), "check")
+    picture(command, render(report, width=WIDTH, color=True), "check")
 
 
 def draw_train() -> None:
     """A whole run on the digits that come along."""
     output = io.StringIO()
-    with tempfile.TemporaryDirectory() as folder:
-        with contextlib.chdir(folder):
-            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-                main(["train", "digits"])
-        # Where the run lies differs from machine to machine.
-        text = output.getvalue().replace(str(Path(folder).resolve()), "/home/you")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
+    ):
+        main(["train", "digits"])
+    # Where the run lies differs from machine to machine.
+    text = output.getvalue().replace(str(Path(folder).resolve()), "/home/you")
     picture("hubel train digits", text, "train")
 
 

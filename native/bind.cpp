@@ -18,7 +18,10 @@ using namespace hubel;
 
 namespace {
 
-using Memory = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+// Const, so that arrays which must not be written may be read: the planner places nothing that a call
+// makes in the memories of what is fed.
+using Memory = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Given = nb::ndarray<nb::ro, uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using PlaceTuple = std::tuple<int64_t, int64_t, int64_t>;
 using StepTuple = std::tuple<std::string, std::vector<PlaceTuple>, std::vector<int64_t>>;
 
@@ -32,14 +35,18 @@ class Machine {
   std::string isa() const { return table_->isa; }
   int count() const { return threads_.count(); }
 
-  void run(const Program& program, const std::vector<Memory>& memories) {
+  // The engine's own memories come first, then what the caller brings, which is only read.
+  void run(const Program& program, const std::vector<Memory>& own, const std::vector<Given>& given) {
     std::vector<void*> addresses;
-    if (memories.size() != program.memories().size()) throw std::invalid_argument("wrong number of memories");
-    for (size_t i = 0; i < memories.size(); ++i) {
-      if (static_cast<int64_t>(memories[i].size()) < program.memories()[i])
-        throw std::invalid_argument("memory " + std::to_string(i) + " is too small");
-      addresses.push_back(memories[i].data());
-    }
+    const auto add = [&](const void* address, size_t size) {
+      const size_t index = addresses.size();
+      if (index >= program.memories().size() || static_cast<int64_t>(size) < program.memories()[index])
+        throw std::invalid_argument("memory " + std::to_string(index) + " is too small, or one too many");
+      addresses.push_back(const_cast<void*>(address));
+    };
+    for (const Memory& memory : own) add(memory.data(), memory.size());
+    for (const Given& memory : given) add(memory.data(), memory.size());
+    if (addresses.size() != program.memories().size()) throw std::invalid_argument("a memory is missing");
     nb::gil_scoped_release release;
     std::lock_guard lock(busy_);
     program.run(addresses, threads_);

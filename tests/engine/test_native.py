@@ -41,9 +41,7 @@ EPS = float(np.finfo(np.float32).eps)
 SETS = instruction_sets()
 
 
-def session(
-    monkeypatch: pytest.MonkeyPatch, isa: str = SETS[0], threads: int = 2
-) -> NativeSession:
+def session(monkeypatch: pytest.MonkeyPatch, isa: str = SETS[0], threads: int = 2) -> NativeSession:
     monkeypatch.setenv("HUBEL_ISA", isa)
     started = NativeSession(threads)
     assert (started.isa, started.threads) == (isa, threads)
@@ -80,9 +78,7 @@ def agree(
 
 
 @pytest.mark.parametrize("case", [*CASES, *random_cases(7, 40)], ids=str)
-def test_scores_loss_gradients_and_statistics(
-    monkeypatch: pytest.MonkeyPatch, case: Case
-) -> None:
+def test_scores_loss_gradients_and_statistics(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
     graph, _ = gradient_graph(case)
     agree(monkeypatch, case, graph)
 
@@ -182,13 +178,13 @@ def test_a_step_of_each_optimizer(monkeypatch: pytest.MonkeyPatch, name: str) ->
 
 
 @pytest.mark.parametrize("place", [0, 17, -1])
-def test_no_number_spreads_as_in_the_reference(
-    monkeypatch: pytest.MonkeyPatch, place: int
-) -> None:
+def test_no_number_spreads_as_in_the_reference(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
     case = Case("conv3-6p1 relu pool2 {conv1-3 leaky0.1 | maxout2 | gelu} fc", (6, 6, 3), 4)
     graph, _ = gradient_graph(case)
     names = [node.outputs[0] for node in built(case).graph.nodes]
-    graph = Graph(graph.values, graph.nodes, (*names, "losses", "loss", "correct", "grad(fc1.weight)"))
+    graph = Graph(
+        graph.values, graph.nodes, (*names, "losses", "loss", "correct", "grad(fc1.weight)")
+    )
     values, fed = start_values(case), feeds(case)
     fed["input"].reshape(-1)[place] = np.nan
     exact = outcome(ReferenceSession(), graph, values, fed, ())

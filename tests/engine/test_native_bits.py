@@ -159,6 +159,8 @@ def test_equal_starts_give_equal_bits_whatever_ran_before() -> None:
         write_all(session, start_values(case))
         for batch in (6, 4, 6):
             fed = feeds(case)
-            session.run(graph, {**fed, "input": fed["input"][:batch], "labels": fed["labels"][:batch]})
+            session.run(
+                graph, {**fed, "input": fed["input"][:batch], "labels": fed["labels"][:batch]}
+            )
     for name in (*names_of(graph, "parameter"), *names_of(graph, "slot")):
         np.testing.assert_array_equal(fresh.read(name), used.read(name), err_msg=name)

@@ -173,6 +173,17 @@ def test_positions_of_the_largest_may_be_results() -> None:
         np.testing.assert_array_equal(found[pool.outputs[1]], exact[pool.outputs[1]])
 
 
+def test_images_that_must_not_be_changed_are_read() -> None:
+    fed = dict(feeds(CASE))
+    images = np.asarray(fed["input"], np.float32).copy()
+    images.flags.writeable = False
+    graph = built(CASE).graph
+    expected = ready().run(graph, fed)
+    np.testing.assert_array_equal(
+        ready().run(graph, {**fed, "input": images})["fc1"], expected["fc1"]
+    )
+
+
 def test_slots_start_at_zero_and_change() -> None:
     lossy = with_loss(built(CASE).graph, "softmax_cross_entropy", CrossEntropy())
     graph = with_updates(lossy, "sgd", lambda _: Sgd(momentum=0.9), ("velocity",))
@@ -190,10 +201,12 @@ def test_the_compiled_module_checks_what_it_is_given() -> None:
     machine = _native.Machine("", 1)
     places = [(0, 0, 16), (0, 64, 16), (0, 128, 16)]
     program = _native.Program(machine, [("add", places, [4])], [192])
-    with pytest.raises(ValueError, match="wrong number of memories"):
-        machine.run(program, [])
+    with pytest.raises(ValueError, match="a memory is missing"):
+        machine.run(program, [], [])
     with pytest.raises(ValueError, match="memory 0 is too small"):
-        machine.run(program, [np.zeros(191, np.uint8)])
+        machine.run(program, [np.zeros(191, np.uint8)], [])
+    with pytest.raises(ValueError, match="one too many"):
+        machine.run(program, [np.zeros(192, np.uint8)], [np.zeros(1, np.uint8)])
     with pytest.raises(ValueError, match="operand 2 lies outside its memory"):
         _native.Program(machine, [("add", places, [4])], [128])
     with pytest.raises(ValueError, match="no instruction set mmx"):

@@ -20,7 +20,9 @@ from hubel.program.program import ALIGNMENT, Buffer, Memory, Program
 
 __all__ = ["NativeSession", "instruction_sets"]
 
-MEMORIES: tuple[Memory, ...] = ("arena", "store", "scalars", "results", "input", "labels")
+OWN: tuple[Memory, ...] = ("arena", "store", "scalars", "results")
+GIVEN: tuple[Memory, ...] = ("input", "labels")
+MEMORIES = (*OWN, *GIVEN)
 
 MOST_PROGRAMS = 64
 """Programs kept ready; past them the oldest is forgotten, and made again if it is needed."""
@@ -97,15 +99,9 @@ class NativeSession:
         program = loaded.program
         if self._arena.size < program.sizes["arena"]:
             self._arena = _memory(program.sizes["arena"])
-        memories = {
-            "arena": self._arena,
-            "store": self._store,
-            "scalars": self._scalars(program, graph, fed),
-            "results": loaded.results,
-            "input": _plain(fed, "input", np.float32),
-            "labels": _plain(fed, "labels", np.int64),
-        }
-        self._machine.run(loaded.compiled, [memories[name] for name in MEMORIES])
+        own = [self._arena, self._store, self._scalars(program, graph, fed), loaded.results]
+        given = [_plain(fed, "input", np.float32), _plain(fed, "labels", np.int64)]
+        self._machine.run(loaded.compiled, own, given)
         return {
             name: _result(loaded, buffer, shape, dtype)
             for name, (buffer, shape, dtype) in zip(graph.outputs, program.results, strict=True)
