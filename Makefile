@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BUILD := build
 NATIVE := $(shell find native -name '*.h' -o -name '*.cpp' -o -name '*.inc') CMakeLists.txt
 
-.PHONY: demo test check format lint types imports selftest sanitize neon bench clean
+.PHONY: demo test check format lint types imports selftest sanitize neon clean
 
 demo: $(VENV)/built ## train on real images, in about a minute
 	$(BIN)/hubel train digits --name demo
@@ -14,19 +14,16 @@ demo: $(VENV)/built ## train on real images, in about a minute
 test: $(VENV)/built ## every test
 	$(BIN)/python -m pytest
 
-check: lint types imports test selftest ## what must hold before a commit
+check: lint types imports test selftest sanitize neon ## what must hold before a commit
 
 $(VENV)/built: $(NATIVE) pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
-ifdef TORCH
-	$(BIN)/python -m pip install --quiet torch==2.13.0
-endif
+	$(BIN)/python -m pip install --quiet --editable . --group test $(if $(TORCH),--group torch)
 	touch $@
 
 $(VENV)/checked: $(VENV)/built
-	$(BIN)/python -m pip install --quiet '.[check]'
+	$(BIN)/python -m pip install --quiet --group check
 	touch $@
 
 format: $(VENV)/checked ## lay out all code
@@ -44,6 +41,30 @@ types: $(VENV)/checked
 
 imports: $(VENV)/checked
 	$(BIN)/lint-imports
+
+SELFTEST := -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DHUBEL_MODULE=OFF -DHUBEL_SELFTEST=ON
+build_selftest = $(BIN)/cmake -S . -B $(BUILD)/$(1) $(SELFTEST) $(2) >/dev/null && \
+	$(BIN)/ninja -C $(BUILD)/$(1) selftest
+
+selftest: $(VENV)/checked ## every kernel on every instruction set, against plain loops
+	$(call build_selftest,selftest)
+	$(BUILD)/selftest/selftest
+
+sanitize: $(VENV)/checked ## the same under the address, undefined-behaviour and thread sanitizers
+	$(call build_selftest,address,-DHUBEL_SANITIZE=address$(COMMA)undefined)
+	$(BUILD)/address/selftest --small
+	$(call build_selftest,thread,-DHUBEL_SANITIZE=thread)
+	$(BUILD)/thread/selftest --small
+
+neon: $(VENV)/checked ## the same for ARM, under an emulator, where the tools are installed
+ifeq ($(and $(shell command -v aarch64-linux-gnu-g++),$(shell command -v qemu-aarch64)),)
+	@echo 'SKIPPED: the NEON kernels need aarch64-linux-gnu-g++ and qemu-aarch64'
+else
+	$(call build_selftest,neon,-DCMAKE_TOOLCHAIN_FILE=native/aarch64.cmake)
+	qemu-aarch64 $(BUILD)/neon/selftest --small
+endif
+
+COMMA := ,
 
 clean:
 	rm -rf $(VENV) $(BUILD)

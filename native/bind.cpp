@@ -18,9 +18,7 @@ using namespace hubel;
 
 namespace {
 
-// Const, so that arrays which must not be written may be read: the planner places nothing that a call
-// makes in the memories of what is fed.
-using Memory = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Memory = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Given = nb::ndarray<nb::ro, uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using PlaceTuple = std::tuple<int64_t, int64_t, int64_t>;
 using StepTuple = std::tuple<std::string, std::vector<PlaceTuple>, std::vector<int64_t>>;

@@ -1,4 +1,4 @@
-"""Every example of the README and of docs/ runs, and what they point to exists.
+"""Every example of the README and the other pages runs, and what they point to exists.
 
 Python blocks are doctests, and a page is one session. In console blocks each `$ hubel …` runs
 through the command line, in a folder of its own that holds `marks/`, two class folders of PNGs.
@@ -6,6 +6,7 @@ through the command line, in a folder of its own that holds `marks/`, two class 
 
 from __future__ import annotations
 
+import html
 import io
 import os
 import re
@@ -13,11 +14,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from doctest import ELLIPSIS
 from importlib import import_module
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from hubel.cli import main
 from hubel.data import load as load_data
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 ADDING = ROOT / "docs" / "adding-a-layer.md"
 COLUMNS = 100
 PROMPT = "$ "
@@ -40,7 +40,8 @@ PROMPT = "$ "
 # numbers only the form must agree.
 MEASURED = ("train", "evaluate", "predict", "info")
 POINTS = 4.0
-NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?: [kMG]\b)?")
+BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 PERCENTAGE = re.compile(r"(\d+\.\d+) %")
 
 
@@ -64,6 +65,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "run"
 
 
+def hubel(arguments: list[str]) -> tuple[int, str]:
+    """The exit status of a command, and all that it prints."""
+    output = io.StringIO()
+    with redirect_stdout(output), redirect_stderr(output):
+        status = main(arguments)
+    return status, output.getvalue()
+
+
 def session() -> Callable[[Example], str | None]:
     """What evaluates the console blocks of a page: it remembers the last exit status."""
     status = 0
@@ -77,10 +86,8 @@ def session() -> Callable[[Example], str | None]:
                 program, *arguments = shlex.split(command)
                 if program != "hubel":
                     return f"{command}: only hubel can be run in a console block"
-                output = io.StringIO()
-                with redirect_stdout(output), redirect_stderr(output):
-                    status = main(arguments)
-                made, kept = output.getvalue(), arguments[0]
+                status, made = hubel(arguments)
+                kept = arguments[0]
             problem = difference(expected, made.splitlines(), measured=kept in MEASURED)
             if problem:
                 return f"{command}\n{problem}\nIt printed:\n{made}"
@@ -188,7 +195,9 @@ class TestTheComparison:
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    return ((page_id(page), page.read_text(encoding="utf-8")) for page in PAGES)
+    """Each page's name, and what it says outside of its blocks."""
+    for page in PAGES:
+        yield page_id(page), BLOCK.sub("", page.read_text(encoding="utf-8"))
 
 
 def test_fact_by_fact_the_tour_shows_the_lectures() -> None:
@@ -202,7 +211,7 @@ def test_fact_by_fact_the_tour_shows_the_lectures() -> None:
 
 def test_links_lead_somewhere() -> None:
     for name, text in texts():
-        for target in re.findall(r"\]\(([^)]+)\)", text):
+        for target in re.findall(r"\]\(([^)]+)\)", re.sub(r"`[^`\n]*`", "", text)):
             if target.startswith("https://"):
                 continue
             path, _, anchor = target.partition("#")
@@ -216,17 +225,10 @@ def test_links_lead_somewhere() -> None:
 
 def test_the_targets_of_make_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for name, text in texts():
-        for target in re.findall(r"\bmake ([a-z]+)`|^make ([a-z]+)", text, re.MULTILINE):
-            assert f"\n{''.join(target)}:" in makefile, f"{name} speaks of make {target}"
-
-
-def test_lines_are_of_a_length_to_read() -> None:
-    for name, text in texts():
-        blocks = groupby(text.splitlines(), key=lambda line: line.startswith("|"))
-        for is_table, lines in blocks:
-            for line in lines:
-                assert is_table or len(line) <= 130, f"{name}: {line}"
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"(?:`|^)make ([a-z]+)\b", text, re.MULTILINE):
+            assert f"\n{target}:" in makefile, f"{page_id(page)} speaks of make {target}"
 
 
 def edit(root: Path, patch: str) -> None:
@@ -323,3 +325,22 @@ def test_the_pictures_need_nothing_from_elsewhere() -> None:
         assert "@font-face" not in picture
         assert f"docs/{name}" in (ROOT / "README.md").read_text(encoding="utf-8")
         assert len(picture) < 100_000
+
+
+@pytest.mark.parametrize("name", ["check", "train"])
+def test_the_pictures_show_what_is_printed(name: str, place: Path) -> None:
+    picture = (ROOT / "docs" / f"{name}.svg").read_text(encoding="utf-8")
+    drawn: dict[str, list[str]] = {}
+    for y, text in re.findall(
+        r'<text class="\S+-r\d+"[^>]* y="([\d.]+)"[^>]*>(.*?)</text>', picture
+    ):
+        drawn.setdefault(y, []).append(html.unescape(text).replace("/home/you", "..."))
+    command, *shown = squeezed(" ".join(parts) for parts in drawn.values())
+    _, made = hubel(shlex.split(command.removeprefix(PROMPT))[1:])
+    problem = difference(shown, squeezed(made.splitlines()), measured=name in MEASURED)
+    assert not problem, f"{problem}\nDraw it again: python docs/pictures.py"
+
+
+def squeezed(lines: Iterable[str]) -> list[str]:
+    """Lines that are not empty, with single spaces."""
+    return [" ".join(line.split()) for line in lines if line.strip()]

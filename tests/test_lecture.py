@@ -7,7 +7,9 @@ docs/tour.md shows the same facts to a reader.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,9 +26,9 @@ def noise(*shape: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def model_of(text: str, size: tuple[int, int, int], **choices: int) -> hubel.Model:
+def model_of(text: str, size: tuple[int, int, int]) -> hubel.Model:
     """A model with weights and biases that are all in use."""
-    model = hubel.Model(hubel.Network(text, input=size), **choices)
+    model = hubel.Model(hubel.Network(text, input=size))
     drawn = {
         name: noise(*array.shape, seed=place) / math.sqrt(max(1, array.size // array.shape[-1]))
         for place, (name, array) in enumerate(model.parameters.items())
@@ -272,7 +274,13 @@ def test_18_scores_are_a_product_and_the_loss_has_a_regularisation_term(
     np.testing.assert_allclose(model.logits(x), x.reshape(6, 4) @ weight + bias, rtol=1e-5)
 
     data_loss, gradients = model.gradients(x, y)
-    choices = {"weight_decay": l2, "l1": l1, "optimizer": "sgd", "momentum": 0.0, "lr": 0.5}
+    choices: dict[str, Any] = {
+        "weight_decay": l2,
+        "l1": l1,
+        "optimizer": "sgd",
+        "momentum": 0.0,
+        "lr": 0.5,
+    }
     events = model.train(x, y, batch_size=6, schedule="constant", preprocess=None, **choices)
     step = next(event for event in events if isinstance(event, hubel.StepDone))
     assert step.loss == pytest.approx(data_loss, rel=1e-6)
@@ -311,7 +319,7 @@ def elu(x: float, alpha: float) -> float:
 
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[float], float]] = {
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
     "tanh": math.tanh,
     "relu": lambda x: max(0.0, x),

@@ -18,7 +18,7 @@ import pytest
 from hubel.engine.native import NativeSession, instruction_sets
 from hubel.engine.reference import ReferenceSession
 from hubel.engine.session import Array, Session
-from hubel.graph.modes import for_inference, with_loss, with_updates
+from hubel.graph.modes import for_inference, with_gradients, with_loss, with_updates
 from hubel.graph.op import Graph
 from hubel.graph.ops.loss import CrossEntropy, Penalty
 from hubel.graph.ops.update import Adam, RMSProp, Sgd
@@ -100,6 +100,27 @@ def test_hinge_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case("conv3-5 relu fc", (6, 5, 3), 7)
     graph, _ = gradient_graph(case, "hinge")
     agree(monkeypatch, case, graph)
+
+
+@pytest.mark.parametrize(
+    "wrt",
+    [
+        ["conv1.bias"],
+        ["conv1.bias", "conv2.bias", "fc1.bias"],
+        ["conv2.bias", "conv1.weight"],
+        ["conv1.bias", "conv2.bias", "conv2.weight"],
+        ["fc1.weight"],
+        ["input"],
+    ],
+)
+@pytest.mark.parametrize("batch", [3, 4])
+def test_some_gradients_without_the_others(
+    monkeypatch: pytest.MonkeyPatch, wrt: list[str], batch: int
+) -> None:
+    # Both branches' convolutions have the same dy.
+    case = Case("[conv3-4p1 | conv1-4] relu fc", (6, 5, 3), batch)
+    lossy = with_loss(built(case).graph, "softmax_cross_entropy", CrossEntropy())
+    agree(monkeypatch, case, with_gradients(lossy, wrt))
 
 
 def shipped(name: str) -> str:

@@ -40,7 +40,7 @@ def whole_numbers(graph: Graph, batch: int) -> tuple[dict[str, Array], dict[str,
 
 
 def convolution_graph(case: Case) -> Graph:
-    """A convolution and its three gradients, its own output taken for the gradient that reaches it."""
+    """A convolution and its gradients, its output also taken for the gradient that reaches it."""
     graph = built(case).graph
     (conv,) = (node for node in graph.nodes if node.op == "conv")
     x, weight, bias = conv.inputs

@@ -9,7 +9,6 @@ import pytest
 
 from hubel import _native
 from hubel.engine.native import NativeSession, instruction_sets
-from hubel.engine.reference import ReferenceSession
 from hubel.errors import DataError, UsageError
 from hubel.graph.modes import for_inference, with_loss, with_updates
 from hubel.graph.op import Graph
@@ -159,18 +158,6 @@ def test_the_input_and_parameters_may_be_results() -> None:
     np.testing.assert_array_equal(found["input"], fed["input"])
     np.testing.assert_array_equal(found["conv1.weight"], values["conv1.weight"])
     np.testing.assert_array_equal(found["relu1"], np.maximum(found["conv1"], 0))
-
-
-def test_positions_of_the_largest_may_be_results() -> None:
-    graph = built(CASE).graph
-    (pool,) = (node for node in graph.nodes if node.op == "max_pool")
-    graph = Graph(graph.values, graph.nodes, (*pool.outputs, "fc1"))
-    reference = ReferenceSession()
-    write_all(reference, start_values(CASE))
-    for batch in (3, 4):
-        fed = {"input": feeds(CASE)["input"][:batch]}
-        exact, found = reference.run(graph, fed), ready().run(graph, fed)
-        np.testing.assert_array_equal(found[pool.outputs[1]], exact[pool.outputs[1]])
 
 
 def test_images_that_must_not_be_changed_are_read() -> None:

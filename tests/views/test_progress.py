@@ -33,8 +33,8 @@ def test_lines_are_one_an_epoch() -> None:
     assert events == list(run())
     assert stream.getvalue().splitlines() == [
         "Going on after epoch 1 and step 1 of 2",
-        "epoch   2/100  loss 0.1000  accuracy 98.76 %  val loss 0.2000  accuracy 95.00 %  "
-        "lr 0.0012  12.3 k images/s  61.2 s  best",
+        "epoch   2/100  loss 0.1000  accuracy  98.76 %  val loss 0.2000  accuracy  95.00 %  "
+        "lr 0.0012   12.3 k images/s   61.2 s  best",
         "Stopped after epoch 2: no new best since epoch 1",
     ]
 

@@ -180,7 +180,7 @@ def _memory(size: int) -> Array:
 def _plain(fed: dict[str, Array], name: str, dtype: type) -> Array:
     if name not in fed:
         return _memory(0)
-    array: Array = np.ascontiguousarray(fed[name], dtype=dtype)
+    array: Array = np.require(fed[name], dtype, ["C", "A"])
     return array.reshape(-1).view(np.uint8)
 
 

@@ -108,7 +108,7 @@ class Lowering:
             self.node = "input"
             blocks = self.in_blocks(value)
             size = self.numbers(value.name) * 4
-            plain = self.buffer("input:plain" if blocks else value.name, size, "input")
+            plain = self.buffer("input:fed" if blocks else value.name, size, "input")
             if blocks:
                 packed = self.buffer(value.name, size)
                 self.call("pack_maps", (plain, packed), self.maps(value.name))

@@ -104,11 +104,9 @@ MOST_PARTIAL_NUMBERS = 2**20
 """What the partial sums of one weight gradient may take: 4 MiB stay near a core."""
 
 
-def _weight_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
-    x, dy = node.inputs
-    (dweight,) = node.outputs
+def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) -> None:
     given = _convolution(lowering, conv, x)
-    weights = lowering.numbers(dweight)
+    weights = given.rows * given.columns * given.depth // given.groups * given.filters
     rows = lowering.batch // lowering.block * given.out_height
     chunks = max(1, min(MOST_CHUNKS, rows, MOST_PARTIAL_NUMBERS // weights))
     panels = -(-(given.filters // given.groups) // kernels.PANEL)
@@ -116,33 +114,49 @@ def _weight_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
     parts = min(units, -(-MOST_CHUNKS // chunks))
     size = chunks * ((weights if chunks > 1 else 0) + given.filters)
     workspace = lowering.scratch("partial sums", size * 4)
-    operands = (x, dy, workspace, lowering.make(dweight), "")
+    operands = (x, dy, workspace, dweight, "")
     lowering.call("conv_weight_grad", operands, kernels.WeightGradient(given, chunks, parts))
 
 
 def _conv_weight_grad(lowering: Lowering, node: Node) -> None:
-    _weight_grad(lowering, node, node.attributes)
+    x, dy = node.inputs
+    _weight_grad(lowering, node.attributes, x, dy, lowering.make(node.outputs[0]))
 
 
 def _dense_weight_grad(lowering: Lowering, node: Node) -> None:
     x, dy = node.inputs
-    _weight_grad(lowering, node, _whole_map(lowering, x, lowering.depth(dy)))
+    conv = _whole_map(lowering, x, lowering.depth(dy))
+    _weight_grad(lowering, conv, x, dy, lowering.make(node.outputs[0]))
 
 
 def _bias_grad(lowering: Lowering, node: Node) -> None:
-    """Every bias belongs to weights whose gradient has just read the same dy: it sums that too."""
-    place, call = next(
-        (place, call)
-        for place, call in reversed(list(enumerate(lowering.calls)))
-        if call.kernel == "conv_weight_grad" and call.operand("dy") == node.inputs[0]
-    )
-    given = call.parameters
-    convolution = replace(given.convolution, has_bias=1)
+    """The gradient of weights that has read the same dy sums it too.
+
+    Where there is none, because only the bias is asked for, one is made up: one weight a channel.
+    """
+    (dy,) = node.inputs
+    place = _free_weight_grad(lowering, dy)
+    if place is None:
+        height, width, depth = as_map(lowering.graph[dy].shape)
+        window = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), (height, width))
+        unused = lowering.scratch("one weight a channel", depth * 4)
+        _weight_grad(lowering, Conv(window, depth, depth), dy, dy, unused)
+        place = len(lowering.calls) - 1
+    call = lowering.calls[place]
+    convolution = replace(call.parameters.convolution, has_bias=1)
     lowering.calls[place] = replace(
         call,
         operands=(*call.operands[:-1], lowering.make(node.outputs[0])),
-        parameters=replace(given, convolution=convolution),
+        parameters=replace(call.parameters, convolution=convolution),
     )
+
+
+def _free_weight_grad(lowering: Lowering, dy: str) -> int | None:
+    """The last gradient of weights that reads dy and does not sum it yet."""
+    for place, call in reversed(list(enumerate(lowering.calls))):
+        if call.kernel == "conv_weight_grad" and call.operand("dy") == dy:
+            return place if not call.operand("dbias") else None
+    return None
 
 
 def _pooling(lowering: Lowering, window: Window, x: str) -> kernels.Pooling:

@@ -25,7 +25,13 @@ def verify(program: Program) -> Program:
         for name in call.reads():
             if name not in made and name not in call.writes():
                 raise ProgramError(f"call {number} {call.kernel} reads {name} before it is made")
+        for name in call.writes():
+            if program.buffers[name].memory in FED:
+                raise ProgramError(f"call {number} {call.kernel} writes {name}, which was fed")
         made.update(call.writes())
+    for name, _, _ in program.results:
+        if program.buffers[name].memory != "results":
+            raise ProgramError(f"the result {name} lies in another memory")
     for buffer in program.buffers.values():
         if buffer.offset < 0 or buffer.offset % ALIGNMENT:
             raise ProgramError(f"{buffer.name} is not placed on a cache line")
@@ -37,6 +43,9 @@ def verify(program: Program) -> Program:
 
 RUN_MADE = ("arena", "results")
 """Memories whose content the calls themselves make."""
+
+FED = ("input", "labels", "scalars")
+"""Memories that are only read."""
 
 
 def _verify_sharing(program: Program) -> None:

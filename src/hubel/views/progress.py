@@ -41,18 +41,18 @@ def thousands(number: float) -> str:
 
 
 def epoch_line(row: EpochDone, epochs: int) -> str:
-    """An epoch's figures in one line."""
+    """An epoch's figures in one line, in columns that stay where they are."""
     parts = [
         f"epoch {row.epoch:>{len(str(epochs))}}/{epochs}",
         f"loss {row.loss:.4f}",
-        f"accuracy {percent(row.accuracy)}",
+        f"accuracy {percent(row.accuracy):>8}",
     ]
     if row.validation_loss is not None and row.validation_accuracy is not None:
         parts.append(f"val loss {row.validation_loss:.4f}")
-        parts.append(f"accuracy {percent(row.validation_accuracy)}")
-    parts.append(f"lr {row.learning_rate:.2g}")
-    parts.append(f"{thousands(row.images_per_second)} images/s")
-    parts.append(f"{row.seconds:.1f} s")
+        parts.append(f"accuracy {percent(row.validation_accuracy):>8}")
+    parts.append(f"lr {row.learning_rate:<7.2g}")
+    parts.append(f"{thousands(row.images_per_second):>6} images/s")
+    parts.append(f"{row.seconds:5.1f} s")
     return "  ".join(parts) + ("  best" if row.best else "")
 
 

@@ -1,0 +1,108 @@
+"""Calls are joined only where nothing else needs what lies between."""
+
+from __future__ import annotations
+
+import pytest
+
+from hubel.graph.build import build
+from hubel.graph.modes import for_inference, with_gradients, with_loss
+from hubel.graph.op import Graph
+from hubel.graph.ops.loss import CrossEntropy
+from hubel.notation.parse import parse
+from hubel.program.fuse import fuse
+from hubel.program.lower import Lowered, lower
+from hubel.program.make import lay_out
+
+IMAGE = (8, 8, 3)
+
+
+def inference(text: str, *outputs: str) -> Lowered:
+    graph = for_inference(build(parse(text), IMAGE, 5).graph, outputs or None)
+    return fuse(lower(graph, 4, lay_out(graph)))
+
+
+def gradients(text: str, *extra: str) -> Lowered:
+    built = build(parse(text), IMAGE, 5).graph
+    lossy = with_loss(built, "softmax_cross_entropy", CrossEntropy())
+    wrt = [value.name for value in built.with_role("parameter")]
+    graph = with_gradients(lossy, wrt)
+    graph = Graph(graph.values, graph.nodes, (*graph.outputs, *extra))
+    return fuse(lower(graph, 4, lay_out(graph)))
+
+
+def kernels(lowered: Lowered) -> list[str]:
+    return [call.kernel for call in lowered.calls if call.kernel[:4] not in ("pack", "copy")]
+
+
+def relus(lowered: Lowered) -> list[int]:
+    return [call.parameters.relu for call in lowered.calls if call.kernel == "conv"]
+
+
+def gates(lowered: Lowered) -> list[str]:
+    return [
+        call.operand("gate")
+        for call in lowered.calls
+        if call.kernel in ("conv_input_grad", "max_pool_grad")
+    ]
+
+
+def test_a_relu_joins_the_convolution_or_fully_connected_layer_before_it() -> None:
+    made = inference("conv3-4 relu fc7 relu fc")
+    assert kernels(made) == ["conv", "conv", "conv"]
+    assert relus(made) == [1, 1, 0]
+    assert [call.operand("y") for call in made.calls if call.kernel == "conv"][:2] == [
+        "relu1",
+        "relu2",
+    ]
+    assert "conv1" not in made.buffers
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conv3-4 bn relu fc",  # something lies between
+        "conv3-4 tanh fc",  # another function
+        "pool2 relu fc",  # no convolution
+        "relu conv3-4 fc",  # behind it
+    ],
+)
+def test_a_relu_elsewhere_stays(text: str) -> None:
+    assert not any(relus(inference(text)))
+
+
+def test_a_value_that_is_used_twice_stays() -> None:
+    made = inference("conv3-3p1 [relu | tanh] fc")
+    assert relus(made) == [0, 0]
+    assert kernels(made).count("activation") == 2
+
+
+def test_a_value_that_is_a_result_stays() -> None:
+    made = inference("conv3-4 relu fc", "conv1", "fc1")
+    assert relus(made) == [0, 0]
+    assert "conv1" in made.buffers
+
+
+def test_a_value_whose_gradient_needs_it_stays() -> None:
+    made = gradients("conv3-4p1 [relu | gelu] fc")
+    assert relus(made) == [0, 0]
+
+
+def test_the_gradient_of_a_relu_becomes_a_gate() -> None:
+    made = gradients("conv3-4p1 relu conv3-4p1 relu pool2 fc7 relu fc")
+    assert "activation" not in kernels(made)
+    assert "activation_grad" not in kernels(made)
+    assert gates(made) == ["relu3", "", "relu2", "relu1"]
+
+
+def test_a_gradient_that_is_fetched_or_added_is_not_gated() -> None:
+    made = gradients("conv3-4p1 relu conv3-4p1 relu fc", "grad(relu1)")
+    assert gates(made) == ["relu2", ""]
+    assert kernels(made).count("activation_grad") == 1
+    branches = gradients("conv3-3p1 relu [conv3-3p1 | ] fc")
+    assert kernels(branches).count("activation_grad") == 1
+
+
+def test_what_is_not_used_any_more_takes_no_memory() -> None:
+    made = gradients("conv3-4p1 relu pool2 fc")
+    used = {name for call in made.calls for name in call.operands}
+    assert {name for name, buffer in made.buffers.items() if buffer.memory == "arena"} <= used

@@ -1,0 +1,95 @@
+"""The planner's table of kernels is the compiled one, and every operation has a rule."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+import pytest
+
+from hubel import _native
+from hubel.graph.build import build
+from hubel.graph.modes import for_inference, with_gradients, with_loss, with_updates
+from hubel.graph.ops import OPS
+from hubel.graph.ops.loss import CrossEntropy, Penalty
+from hubel.graph.ops.update import Adam, RMSProp, Sgd
+from hubel.notation.parse import parse
+from hubel.program.kernels import (
+    KERNELS,
+    Convolution,
+    Drop,
+    WeightGradient,
+    packed_size,
+    words,
+)
+from hubel.program.make import make
+from hubel.program.program import Call
+from hubel.program.rules import RULES
+
+
+def flat_fields(parameters: Any) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    hints = get_type_hints(parameters)
+    for each in fields(parameters):
+        kind = hints[each.name]
+        found.extend(flat_fields(kind) if is_dataclass(kind) else [(each.name, kind)])
+    return found
+
+
+def test_both_tables_list_the_same_kernels() -> None:
+    ours = [
+        (name, len(kernel.operands), len(flat_fields(kernel.parameters)))
+        for name, kernel in KERNELS.items()
+    ]
+    assert ours == [tuple(row) for row in _native.kernels()]
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_parameters_are_eight_byte_numbers(name: str) -> None:
+    assert {kind for _, kind in flat_fields(KERNELS[name].parameters)} <= {int, float}
+
+
+def test_every_operation_has_a_rule() -> None:
+    assert set(RULES) == set(OPS)
+
+
+def test_every_kernel_is_called_for_some_operation() -> None:
+    text = "bn conv3-6p1 relu {pool2 | avgpool2 | conv2-4s2} gelu prelu maxout2 drop0.5 fc"
+    built = build(parse(text), (8, 8, 3), 5).graph
+    used = {call.kernel for call in make(for_inference(built), 4).calls}
+    updates = (
+        ("sgd", Sgd(), ()),
+        ("rmsprop", RMSProp(), ("square",)),
+        ("adam", Adam(), ("first", "second")),
+    )
+    for loss, attributes in (("softmax_cross_entropy", CrossEntropy()), ("hinge", None)):
+        lossy = with_loss(built, loss, attributes)
+        for op, update, slots in updates:
+            graph = with_updates(lossy, op, lambda _, update=update: update, slots, Penalty(1, 1))
+            used.update(call.kernel for call in make(graph, 4).calls)
+        whole = with_gradients(lossy, ["input"])
+        used.update(call.kernel for call in make(whole, 4).calls)
+    assert used == set(KERNELS)
+
+
+def test_words_lie_flat_in_the_order_of_the_fields() -> None:
+    convolution = Convolution(*range(1, 18))
+    made = words(WeightGradient(convolution, 3, 4))
+    assert made == (*range(1, 18), 0, 0, 0, 1, 3, 4)
+    assert words(Drop(1, 1, 2, 3, 4, 0.5, 6)) == (1, 1, 2, 3, 4, 0.5, 6)
+
+
+def test_panels_are_filled_up_to_32_columns() -> None:
+    assert packed_size(9, 3, 10, 1) == 9 * 3 * 32
+    assert packed_size(9, 3, 33, 1) == 9 * 3 * 64
+    assert packed_size(1, 2, 5, 7) == 7 * 2 * 32
+
+
+def test_calls_know_what_they_read_and_write() -> None:
+    call = Call("sgd", ("g", "rate", "step", "w", "v"), None)
+    assert call.reads() == ("g", "rate", "step", "w", "v")
+    assert call.writes() == ("w", "v")
+    call = Call("conv", ("x", "w", "", "y"), None)
+    assert call.reads() == ("x", "w")
+    assert call.writes() == ("y",)
+    assert (call.place("bias"), call.operand("y")) == (2, "y")
