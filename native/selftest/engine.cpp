@@ -76,6 +76,22 @@ std::vector<std::string> test_program(int64_t* cases) {
   expect({"add", {places[0], places[1], {2, 0, 16}}, {4}}, "kernel add: operand 2 lies outside its memory");
   expect({"add", {places[0], places[1], {1, -8, 16}}, {4}}, "kernel add: operand 2 lies outside its memory");
   expect({"add", {places[0], {0, 20, 16}, places[2]}, {4}}, "kernel add: operand 1 is not aligned");
+  // Sizes that a kernel could not keep to: groups that do not divide, blocks that do not, a window in
+  // padding alone, positions that do not fit in a byte, a label's share above one, a rate of one.
+  const auto senseless = [&](const std::string& kernel, size_t operands, const Words& parameters) {
+    expect({kernel, std::vector<hubel::Place>(operands, {0, 0, 64}), parameters},
+           "kernel " + kernel + ": senseless parameters");
+  };
+  senseless("conv", 4, {1, 1, 4, 4, 3, 4, 4, 4, 1, 1, 1, 1, 0, 0, 1, 1, 2, 0, 0, 0, 1});
+  senseless("conv", 4, {3, 2, 4, 4, 3, 4, 4, 4, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1});
+  senseless("conv_input_grad", 4, {1, 1, 4, 4, 3, 4, 4, 4, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0});
+  senseless("max_pool", 3, {1, 1, 4, 4, 1, 4, 4, 2, 2, 2, 1, 0, 0, 0, 0, 0});
+  senseless("max_pool", 3, {1, 1, 4, 4, 1, 1, 1, 2, 2, 2, 2, 2, 2, 0, 0, 0});
+  senseless("max_pool", 3, {1, 1, 300, 1, 1, 1, 1, 257, 1, 1, 1, 0, 0, 0, 0, 0});
+  senseless("copy_channels", 2, {1, 3, 4, 2, 8, 0});
+  senseless("softmax_cross_entropy", 4, {1, 2, word(1.5)});
+  senseless("dropout", 4, {1, 1, 1, 1, 1, word(1.0), 0});
+  senseless("activation", 2, {1, 8, word(0.0)});
   const hubel::KernelTable& table = *hubel::kernels_for("generic");
   for (int64_t k = 0; k < table.count; ++k) {
     const hubel::Kernel& kernel = table.kernels[k];

@@ -66,7 +66,8 @@ std::string compare(const Operand& operand, const std::vector<uint8_t>& found) {
     std::memcpy(&got, found.data() + i * sizeof(T), sizeof(T));
     if (got == wanted || (got != got && wanted != wanted)) continue;
     // What is wanted was rounded too, by half the distance of neighbouring numbers.
-    const double half = sizeof(T) == sizeof(float) ? 0.5 * kEps * std::fabs(static_cast<double>(wanted)) : 0.0;
+    const double half =
+        sizeof(T) == sizeof(float) ? 0.5 * kEps * std::fabs(static_cast<double>(wanted)) : 0.0;
     const double allowed = operand.allowed.empty() ? 0.0 : operand.allowed[i] + half;
     if (std::fabs(static_cast<double>(got) - static_cast<double>(wanted)) <= allowed) continue;
     return "number " + std::to_string(i) + " of " + std::to_string(count) + " is " + std::to_string(got) +

@@ -28,6 +28,7 @@ from tests.engine.cases import (
     tolerances,
     write_all,
 )
+from tests.engine.shipped import SHIPPED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -194,7 +195,7 @@ def _dropout(net: TorchNet, placed: Placed, training: bool, x: Tensor) -> Tensor
     attributes = Dropout(placed.layer.value, int(placed.name.removeprefix("drop")))
     seed, step = (np.asarray(net.fed[name]) for name in ("seed", "step"))
     (mask,) = RULES["dropout"](Call(attributes, (ones, seed, step), (ones.shape,), ()))
-    return x * _channels_first(torch.tensor(mask))
+    return x * _channels_first(torch.tensor(mask, dtype=x.dtype))
 
 
 def _add(net: TorchNet, placed: Placed, training: bool, *sources: Tensor) -> Tensor:
@@ -224,7 +225,11 @@ _LAYERS: Mapping[str, Callable[..., Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("case", [*CASES, *random_cases(5, 60)], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [*CASES, *random_cases(5, 60), *(pytest.param(SHIPPED[name], id=name) for name in SHIPPED)],
+    ids=str,
+)
 def test_scores_gradients_and_statistics(case: Case) -> None:
     import torch
 

@@ -7,9 +7,7 @@ is made, times eight.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -34,6 +32,7 @@ from tests.engine.cases import (
     tolerances,
     write_all,
 )
+from tests.engine.shipped import SHIPPED
 from tests.engine.test_against_torch import TorchNet
 from tests.graph.known_nets import KNOWN_NETS
 
@@ -123,32 +122,6 @@ def test_some_gradients_without_the_others(
     agree(monkeypatch, case, with_gradients(lossy, wrt))
 
 
-def shipped(name: str) -> str:
-    return (files("hubel") / "notation" / "nets" / f"{name}.hub").read_text("utf-8")
-
-
-def narrow(text: str) -> str:
-    """The same net with an eighth of the filters in each layer and group count."""
-
-    def eighth(found: re.Match[str]) -> str:
-        return found[1] + str(max(1, int(found[2]) // 8))
-
-    return re.sub(r"((?:conv\d+-|g|\bfc))(\d+)", eighth, re.sub(r"#.*", "", text))
-
-
-SHIPPED: dict[str, Case] = {
-    "lenet5": Case(shipped("lenet5"), (28, 28, 1), 3),
-    "cs231n": Case(shipped("cs231n"), (32, 32, 3), 2),
-    "resnet20": Case(shipped("resnet20"), (32, 32, 3), 2),
-    "squeezenet": Case(narrow(shipped("squeezenet")), (33, 33, 3), 2),
-    "mobilenet": Case(narrow(shipped("mobilenet")), (64, 64, 3), 4),
-    "resnet18": Case(narrow(shipped("resnet18")), (64, 64, 3), 4),
-    "vgg16": Case(narrow(shipped("vgg16")), (32, 32, 3), 2),
-    "alexnet": Case(narrow(shipped("alexnet")), (63, 63, 3), 2),
-}
-"""Every shipped net, the wide ones with fewer filters, on images that the reference can afford."""
-
-
 def test_every_shipped_net_is_compared() -> None:
     assert set(SHIPPED) == set(KNOWN_NETS)
 
@@ -219,11 +192,7 @@ def test_no_number_spreads_as_in_the_reference(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.requires_torch
 @pytest.mark.parametrize(
     "case",
-    [
-        Case("conv5-6p2 relu pool2 conv5-16 relu pool2 fc20 relu fc", (16, 16, 1), 7),
-        Case("conv3-16p1b0 bn relu [conv3-16p1b0 bn relu | ] pool3s2~ gelu fc", (9, 9, 3), 16),
-        Case("conv3-8s2 prelu {conv1-4 | conv3-6p1 | avgpool3s1p1} silu gap fc", (9, 9, 3), 4),
-    ],
+    [*CASES, *random_cases(5, 20), *(pytest.param(SHIPPED[name], id=name) for name in SHIPPED)],
     ids=str,
 )
 def test_float32_of_pytorch(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:

@@ -46,7 +46,8 @@ def evaluate(
     if json:
         print_json({"split": name, **measured.as_dict(), "per_class": by_class})
         return
-    print(f"{evaluation_line(measured, name)}, loss {measured.loss:.4f}")
+    of = "labelled" if name == "all" else name
+    print(f"{evaluation_line(measured, of)}, loss {measured.loss:.4f}")
     width = max(map(len, by_class))
     for label, share in by_class.items():
         print(f"  {label:<{width}}  {'no image' if share is None else percent(share)}")
