@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 BUILD := build
 NATIVE := $(shell find native -name '*.h' -o -name '*.cpp' -o -name '*.inc') CMakeLists.txt
 
-.PHONY: demo test check format lint types imports selftest sanitize neon clean
+.PHONY: demo test quick check format lint types imports selftest sanitize neon clean
 
 demo: $(VENV)/built ## train on real images, in about a minute
 	$(BIN)/hubel train digits --name demo
 
 test: $(VENV)/built ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
+
+quick: $(VENV)/built ## the tests to run at every edit
+	$(BIN)/python -m pytest -n auto -m 'not slow'
 
 check: lint types imports test selftest sanitize neon ## what must hold before a commit
 
@@ -42,6 +45,9 @@ types: $(VENV)/checked
 imports: $(VENV)/checked
 	$(BIN)/lint-imports
 
+COMMA := ,
+# Fully optimised, instrumented kernels take minutes to compile.
+LIGHT := -DCMAKE_BUILD_TYPE= -DCMAKE_CXX_FLAGS=-O1
 SELFTEST := -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DHUBEL_MODULE=OFF -DHUBEL_SELFTEST=ON
 build_selftest = $(BIN)/cmake -S . -B $(BUILD)/$(1) $(SELFTEST) $(2) >/dev/null && \
 	$(BIN)/ninja -C $(BUILD)/$(1) selftest
@@ -51,9 +57,9 @@ selftest: $(VENV)/checked ## every kernel on every instruction set, against plai
 	$(BUILD)/selftest/selftest
 
 sanitize: $(VENV)/checked ## the same under the address, undefined-behaviour and thread sanitizers
-	$(call build_selftest,address,-DHUBEL_SANITIZE=address$(COMMA)undefined)
+	$(call build_selftest,address,$(LIGHT) -DHUBEL_SANITIZE=address$(COMMA)undefined)
 	$(BUILD)/address/selftest --small
-	$(call build_selftest,thread,-DHUBEL_SANITIZE=thread)
+	$(call build_selftest,thread,$(LIGHT) -DHUBEL_SANITIZE=thread)
 	$(BUILD)/thread/selftest --small
 
 neon: $(VENV)/checked ## the same for ARM, under an emulator, where the tools are installed
@@ -63,8 +69,6 @@ else
 	$(call build_selftest,neon,-DCMAKE_TOOLCHAIN_FILE=native/aarch64.cmake)
 	qemu-aarch64 $(BUILD)/neon/selftest --small
 endif
-
-COMMA := ,
 
 clean:
 	rm -rf $(VENV) $(BUILD)

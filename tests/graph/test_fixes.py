@@ -202,6 +202,7 @@ def faults(problems: Iterable[Problem]) -> int:
     return sum(1 + one.message.endswith("both ways") for one in problems)
 
 
+@pytest.mark.slow
 def test_every_fix_of_random_broken_nets_removes_its_problem_and_adds_none() -> None:
     rng = random.Random(11)
     broken = fixes = mended = 0
@@ -273,6 +274,7 @@ def test_fifty_layers_with_twenty_five_misfits_take_less_than_two_seconds() -> N
     assert all(problem.fixes for problem in report.problems)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "size"),
     [
