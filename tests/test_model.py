@@ -204,6 +204,8 @@ def test_mistakes_are_told_before_a_run_begins() -> None:
         model.train(X[:3], Y[:3], val_fraction=0.5)
     with pytest.raises(UsageError, match="batch_size is 0"):
         model.predict(X, batch_size=0)
+    with pytest.raises(UsageError, match=r"there is no precision 'int4'. Hint: use one of float32"):
+        toy.model(engine="native", precision="int4")
     with pytest.raises(UsageError, match="there is no engine 'naive'"):
         toy.model(engine="naive")
     assert model.settings is None

@@ -51,7 +51,8 @@ class Model:
     or (N, H, W) for a depth of 1, uint8 or float32. A model that was never trained takes their
     numbers as they are; training sets a preprocessing that every later call applies. `classes` are
     the names of the scores in order, `resize` how images of other sizes are to be brought to the
-    network's. `engine` "native" is fast, "reference" plain NumPy in float64.
+    network's. `engine` "native" is fast and computes in `precision`, "reference" is plain NumPy
+    in float64.
 
     >>> model = Model("fc2", (1, 1, 1), engine="reference")
     >>> model.set_parameters({"fc1.weight": [[1.0, 2.0]]})
@@ -66,6 +67,7 @@ class Model:
         *,
         seed: int = 0,
         engine: str = "native",
+        precision: str = "float32",
         threads: int | None = None,
         initialisation: str = "he",
         classes: Sequence[str] | None = None,
@@ -85,7 +87,7 @@ class Model:
         self._fingerprint = ""
         self._resumable = False
         self.classes = self._named(classes)
-        self.session = engines.start(engine, threads)
+        self.session = engines.start(engine, threads, precision)
         for name, array in initial(net.built.parameters, initialisation, seed).items():
             self.session.write(name, array)
         for value in net.graph.with_role("statistic"):

@@ -214,6 +214,21 @@ class TestNets:
 
 
 class TestProblems:
+    def test_an_empty_text_is_one_problem(self) -> None:
+        (problem,) = check("", input=(8, 8, 1)).problems
+        assert problem.message.startswith("the network is empty")
+
+    def test_what_does_not_fit_before_a_misspelt_layer_is_told_too(self) -> None:
+        report = check("conv5-6 relu pool3 blah fc10", input=(32, 32, 3))
+        misfit, syntax = report.problems
+        assert (misfit.code, misfit.layer, misfit.formula) == (
+            "misfit",
+            "pool1",
+            "(28 − 3)/3 + 1 = 9.33",
+        )
+        assert (syntax.code, syntax.span) == ("syntax", (19, 23))
+        assert all(fix.text.endswith(" blah fc10") for fix in misfit.fixes)
+
     def test_all_are_found_in_one_pass(self) -> None:
         text = "conv3-8s3 relu pool2 maxout3 conv3-9p1g2 relu [conv3-6 | ] fc"
         report = check(text, (31, 31, 3))

@@ -5,16 +5,24 @@ from __future__ import annotations
 from hubel.engine.session import Array, Feeds, Session
 from hubel.errors import UsageError
 
-__all__ = ["ENGINES", "Array", "Feeds", "Session", "start"]
+__all__ = ["ENGINES", "PRECISIONS", "Array", "Feeds", "Session", "start"]
 
 ENGINES = ("native", "reference")
+PRECISIONS = ("float32",)
 
 
-def start(engine: str = "native", threads: int | None = None) -> Session:
+def start(
+    engine: str = "native", threads: int | None = None, precision: str = "float32"
+) -> Session:
     """A fresh session of an engine; `threads` None means every core the process may use.
 
-    Raises UsageError for an engine that does not exist.
+    `precision` is the native engine's; the reference always computes in float64. Raises UsageError
+    for an engine or a precision that does not exist.
     """
+    if precision not in PRECISIONS:
+        raise UsageError(
+            f"there is no precision {precision!r}", hint=f"use one of {', '.join(PRECISIONS)}"
+        )
     if engine == "reference":
         from hubel.engine.reference import ReferenceSession
 

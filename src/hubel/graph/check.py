@@ -65,7 +65,7 @@ def check(
     try:
         spec = parse(text)
     except NetworkError as error:
-        return replace(report, problems=error.problems)
+        return replace(report, problems=_before(report, error.problems) + error.problems)
     built = build(spec, report.input, report.classes, report.fit)
     missing = _missing_scores(built, report.classes)
     return replace(
@@ -74,6 +74,22 @@ def check(
         problems=with_fixes(spec, built, report.input, report.classes, report.fit) + missing,
         warnings=warnings_of(spec, built, report.classes, object_size),
         built=built,
+    )
+
+
+def _before(report: Report, misread: tuple[Problem, ...]) -> tuple[Problem, ...]:
+    """What does not fit in front of the first token that could not be read."""
+    cut = min((problem.span[0] for problem in misread if problem.span is not None), default=0)
+    try:
+        spec = parse(report.text[:cut])
+    except NetworkError:
+        return ()
+    built = build(spec, report.input, report.classes, report.fit)
+    found = with_fixes(spec, built, report.input, report.classes, report.fit)
+    rest = report.text[cut:]
+    return tuple(
+        replace(one, fixes=tuple(replace(fix, text=fix.text + rest) for fix in one.fixes))
+        for one in found
     )
 
 
