@@ -199,16 +199,9 @@ class Model:
         """
         split = arrays.as_split(x, y, self.network.input, self.classes)
         gradients, graph = self._gradients
-        statistics = {
-            value.name: self.session.read(value.name) for value in graph.with_role("statistic")
-        }
-        try:
-            results = self.session.run(
-                graph, {"input": self._prepared(split.images), "labels": split.labels}
-            )
-        finally:
-            for name, array in statistics.items():
-                self.session.write(name, array)
+        results = self.session.run(
+            graph, {"input": self._prepared(split.images), "labels": split.labels}
+        )
         return float(results["loss"]), {name: results[made] for name, made in gradients.items()}
 
     @property
@@ -362,7 +355,7 @@ class Model:
         scores = modes.without_dropout(self.network.graph)
         graph = modes.with_loss(scores, "softmax_cross_entropy", CrossEntropy())
         wrt = [*(value.name for value in graph.with_role("parameter")), "input"]
-        graded = modes.with_gradients(graph, wrt)
+        graded = modes.without_updates(modes.with_gradients(graph, wrt))
         return dict(zip(wrt, graded.outputs[len(graph.outputs) :], strict=True)), graded
 
     def _kept(self) -> dict[str, Value]:

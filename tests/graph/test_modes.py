@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from hubel.graph.build import build
-from hubel.graph.modes import decays, for_inference, with_gradients, with_loss, with_updates
+from hubel.graph.modes import (
+    decays,
+    for_inference,
+    with_gradients,
+    with_loss,
+    with_updates,
+    without_updates,
+)
 from hubel.graph.op import Graph, Value
 from hubel.graph.ops.loss import CrossEntropy, Penalty
 from hubel.graph.ops.update import Adam, Sgd
@@ -179,3 +186,14 @@ def test_a_graph_prints_itself() -> None:
         "Sgd(momentum=0.0, nesterov=False, l2=0.0, l1=0.0, decay=0.0)",
         "return loss, correct",
     ]
+
+
+def test_without_updates_nothing_is_changed() -> None:
+    graph = build(parse("conv3-4 bn relu fc2"), (5, 5, 1)).graph
+    assert [node.updates for node in graph.nodes if node.updates] == [
+        ("bn1.running_mean", "bn1.running_var")
+    ]
+    bare = without_updates(graph)
+    assert [node.op for node in bare.nodes] == [node.op for node in graph.nodes]
+    assert not any(node.updates for node in bare.nodes)
+    assert not bare.with_role("statistic")

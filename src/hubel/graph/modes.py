@@ -18,6 +18,7 @@ __all__ = [
     "with_loss",
     "with_updates",
     "without_dropout",
+    "without_updates",
 ]
 
 
@@ -41,6 +42,12 @@ def without_dropout(graph: Graph, outputs: Sequence[str] | None = None) -> Graph
     wanted = graph.outputs if outputs is None else outputs
     wanted = tuple(instead.get(name, name) for name in wanted)
     return verify(prune(Graph(graph.values, tuple(nodes), wanted)))
+
+
+def without_updates(graph: Graph) -> Graph:
+    """The graph that computes the same and leaves every persistent value as it is."""
+    nodes = tuple(replace(node, updates=()) for node in graph.nodes)
+    return verify(prune(Graph(graph.values, nodes, graph.outputs)))
 
 
 def _settled(node: Node) -> Node:
