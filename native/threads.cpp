@@ -25,10 +25,17 @@ void pause() {
 }  // namespace
 
 Threads::Threads(int count) {
-  for (int i = 1; i < count; ++i) workers_.emplace_back([this] { serve(); });
+  try {
+    for (int i = 1; i < count; ++i) workers_.emplace_back([this] { serve(); });
+  } catch (...) {  // the system has no more threads to give
+    dismiss();
+    throw;
+  }
 }
 
-Threads::~Threads() {
+Threads::~Threads() { dismiss(); }
+
+void Threads::dismiss() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;

@@ -30,6 +30,7 @@ class Threads {
 
   void run(int64_t tasks, Function function, const void* argument);
   void serve();
+  void dismiss();
   void share();
 
   std::vector<std::thread> workers_;

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -198,3 +201,22 @@ def test_the_compiled_module_checks_what_it_is_given() -> None:
         _native.Program(machine, [("add", places, [4])], [128])
     with pytest.raises(ValueError, match="no instruction set mmx"):
         _native.Machine("mmx", 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory differ elsewhere")
+def test_threads_that_the_system_does_not_give_are_an_error() -> None:
+    script = """
+import resource
+from hubel.engine import start
+from hubel.errors import HubelError
+start(threads=1)
+resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
+try:
+    start(threads=1024)
+except HubelError as error:
+    print(error)
+assert start(threads=2).threads == 2
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert re.match(r"the system gave no threads: .*\. Hint: use fewer\.", done.stdout)

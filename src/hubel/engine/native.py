@@ -12,7 +12,7 @@ import numpy as np
 from hubel import _native
 from hubel.engine.feeds import check_feeds
 from hubel.engine.session import Array, Feeds
-from hubel.errors import UsageError
+from hubel.errors import HubelError, UsageError
 from hubel.graph.op import Graph, Value
 from hubel.program import kernels
 from hubel.program.make import make
@@ -59,7 +59,10 @@ class NativeSession:
                 where="HUBEL_ISA",
                 hint=f"use one of {', '.join(instruction_sets())}, or unset it",
             )
-        self._machine = _native.Machine(wanted, threads or 0)
+        try:
+            self._machine = _native.Machine(wanted, threads or 0)
+        except RuntimeError as error:
+            raise HubelError(f"the system gave no threads: {error}", hint="use fewer") from error
         self._placed: dict[str, tuple[Buffer, tuple[int, ...]]] = {}
         self._written: set[str] = set()
         self._store = _memory(0)
