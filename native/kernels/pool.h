@@ -27,6 +27,32 @@ static bool max_pool_sizes(const void* parameters, int64_t* bytes) {
   return true;
 }
 
+// Calls visit(iy, ix, position) for every pixel of the input that the window at (oy, ox) reads.
+template <class Visit>
+static void pixels_under(const PoolCall& p, int64_t oy, int64_t ox, const Visit& visit) {
+  for (int64_t r = 0; r < p.rows; ++r) {
+    const int64_t iy = oy * p.stride_y + r - p.top;
+    if (iy < 0 || iy >= p.height) continue;
+    for (int64_t s = 0; s < p.columns; ++s) {
+      const int64_t ix = ox * p.stride_x + s - p.left;
+      if (ix >= 0 && ix < p.width) visit(iy, ix, r * p.columns + s);
+    }
+  }
+}
+
+// Calls visit(oy, ox, position) for every window that reads the pixel (iy, ix) of the input.
+template <class Visit>
+static void windows_over(const PoolCall& p, int64_t iy, int64_t ix, const Visit& visit) {
+  for (int64_t r = (iy + p.top) % p.stride_y; r < p.rows && r <= iy + p.top; r += p.stride_y) {
+    const int64_t oy = (iy + p.top - r) / p.stride_y;
+    if (oy >= p.out_height) continue;
+    for (int64_t s = (ix + p.left) % p.stride_x; s < p.columns && s <= ix + p.left; s += p.stride_x) {
+      const int64_t ox = (ix + p.left - s) / p.stride_x;
+      if (ox < p.out_width) visit(oy, ox, r * p.columns + s);
+    }
+  }
+}
+
 // The pixels of the input that one window reads, and their positions in it, as floats: both are then
 // chosen by one comparison, and 65536 positions are exact.
 struct Window {
@@ -83,17 +109,11 @@ static void max_pool_of(const Call& call, Threads& threads) {
         started = true;
         window.count = 0;
       };
-      for (int64_t r = 0; r < p.rows; ++r) {
-        const int64_t iy = oy * p.stride_y + r - p.top;
-        if (iy < 0 || iy >= p.height) continue;
-        for (int64_t s = 0; s < p.columns; ++s) {
-          const int64_t ix = ox * p.stride_x + s - p.left;
-          if (ix < 0 || ix >= p.width) continue;
-          window.pixels[window.count] = call.at<float>(0) + from.at(b, iy, ix);
-          window.positions[window.count] = static_cast<float>(r * p.columns + s);
-          if (++window.count == Window::kMost) flush();
-        }
-      }
+      pixels_under(p, oy, ox, [&](int64_t iy, int64_t ix, int64_t position) {
+        window.pixels[window.count] = call.at<float>(0) + from.at(b, iy, ix);
+        window.positions[window.count] = static_cast<float>(position);
+        if (++window.count == Window::kMost) flush();
+      });
       if (window.count > 0) flush();
     }
   });
@@ -104,17 +124,6 @@ static void max_pool(const Call& call, Threads& threads) {
     max_pool_of<uint16_t>(call, threads);
   else
     max_pool_of<uint8_t>(call, threads);
-}
-
-// Calls visit(oy, r) for every output row whose window row r reads the input row.
-template <class Visit>
-static void windows_over(int64_t position, int64_t stride, int64_t taps, int64_t padding, int64_t outputs,
-                         const Visit& visit) {
-  for (int64_t t = (position + padding) % stride; t < taps; t += stride) {
-    const int64_t out = (position + padding - t) / stride;
-    if (position + padding - t < 0) break;
-    if (out < outputs) visit(out, t);
-  }
 }
 
 struct MaxPoolGradCall {
@@ -144,18 +153,16 @@ static void max_pool_grad_of(const Call& call, Threads& threads) {
     for (int64_t ix = 0; ix < to.width; ++ix) {
       float* __restrict dx = call.at<float>(3) + to.at(b, iy, ix);
       bool started = false;
-      windows_over(iy, p.stride_y, p.rows, p.top, p.out_height, [&](int64_t oy, int64_t r) {
-        windows_over(ix, p.stride_x, p.columns, p.left, p.out_width, [&](int64_t ox, int64_t s) {
-          const float* __restrict dy = call.at<float>(0) + from.at(b, oy, ox);
-          const Index* __restrict index = call.at<Index>(1) + from.at(b, oy, ox);
-          const Index here = static_cast<Index>(r * p.columns + s);
-          if (started) {
-            for (int64_t e = 0; e < pixel; ++e) dx[e] += index[e] == here ? dy[e] : 0.0f;
-          } else {
-            for (int64_t e = 0; e < pixel; ++e) dx[e] = index[e] == here ? dy[e] : 0.0f;
-            started = true;
-          }
-        });
+      windows_over(p, iy, ix, [&](int64_t oy, int64_t ox, int64_t position) {
+        const float* __restrict dy = call.at<float>(0) + from.at(b, oy, ox);
+        const Index* __restrict index = call.at<Index>(1) + from.at(b, oy, ox);
+        const Index here = static_cast<Index>(position);
+        if (started) {
+          for (int64_t e = 0; e < pixel; ++e) dx[e] += index[e] == here ? dy[e] : 0.0f;
+        } else {
+          for (int64_t e = 0; e < pixel; ++e) dx[e] = index[e] == here ? dy[e] : 0.0f;
+          started = true;
+        }
       });
       if (!started)
         for (int64_t e = 0; e < pixel; ++e) dx[e] = 0.0f;
@@ -173,19 +180,12 @@ static void max_pool_grad(const Call& call, Threads& threads) {
     max_pool_grad_of<uint8_t>(call, threads);
 }
 
+template <bool kForward>
 static bool average_pool_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const PoolCall*>(parameters);
   if (!p.sensible()) return false;
-  bytes[0] = p.x().size() * 4;
-  bytes[1] = p.y().size() * 4;
-  return true;
-}
-
-static bool average_pool_grad_sizes(const void* parameters, int64_t* bytes) {
-  const auto& p = *static_cast<const PoolCall*>(parameters);
-  if (!p.sensible()) return false;
-  bytes[0] = p.y().size() * 4;
-  bytes[1] = p.x().size() * 4;
+  bytes[kForward ? 0 : 1] = p.x().size() * 4;
+  bytes[kForward ? 1 : 0] = p.y().size() * 4;
   return true;
 }
 
@@ -205,16 +205,10 @@ static void average_pool(const Call& call, Threads& threads) {
     for (int64_t ox = 0; ox < to.width; ++ox) {
       float* __restrict y = call.at<float>(1) + to.at(b, oy, ox);
       for (int64_t e = 0; e < pixel; ++e) y[e] = 0.0f;
-      for (int64_t r = 0; r < p.rows; ++r) {
-        const int64_t iy = oy * p.stride_y + r - p.top;
-        if (iy < 0 || iy >= p.height) continue;
-        for (int64_t s = 0; s < p.columns; ++s) {
-          const int64_t ix = ox * p.stride_x + s - p.left;
-          if (ix < 0 || ix >= p.width) continue;
-          const float* __restrict x = call.at<float>(0) + from.at(b, iy, ix);
-          for (int64_t e = 0; e < pixel; ++e) y[e] += x[e];
-        }
-      }
+      pixels_under(p, oy, ox, [&](int64_t iy, int64_t ix, int64_t) {
+        const float* __restrict x = call.at<float>(0) + from.at(b, iy, ix);
+        for (int64_t e = 0; e < pixel; ++e) y[e] += x[e];
+      });
       const float share = share_of(p, oy, ox);
       for (int64_t e = 0; e < pixel; ++e) y[e] *= share;
     }
@@ -230,12 +224,10 @@ static void average_pool_grad(const Call& call, Threads& threads) {
     for (int64_t ix = 0; ix < to.width; ++ix) {
       float* __restrict dx = call.at<float>(1) + to.at(b, iy, ix);
       for (int64_t e = 0; e < pixel; ++e) dx[e] = 0.0f;
-      windows_over(iy, p.stride_y, p.rows, p.top, p.out_height, [&](int64_t oy, int64_t) {
-        windows_over(ix, p.stride_x, p.columns, p.left, p.out_width, [&](int64_t ox, int64_t) {
-          const float* __restrict dy = call.at<float>(0) + from.at(b, oy, ox);
-          const float share = share_of(p, oy, ox);
-          for (int64_t e = 0; e < pixel; ++e) dx[e] += dy[e] * share;
-        });
+      windows_over(p, iy, ix, [&](int64_t oy, int64_t ox, int64_t) {
+        const float* __restrict dy = call.at<float>(0) + from.at(b, oy, ox);
+        const float share = share_of(p, oy, ox);
+        for (int64_t e = 0; e < pixel; ++e) dx[e] += dy[e] * share;
       });
     }
   });

@@ -63,7 +63,7 @@ class Model:
     def __init__(
         self,
         net: Network | str | Path,
-        input: tuple[int, int, int] | None = None,  # noqa: A002 - the public API's word
+        input: tuple[int, int, int] | None = None,
         *,
         seed: int = 0,
         engine: str = "native",

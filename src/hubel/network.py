@@ -37,7 +37,7 @@ class Network:
     def __init__(
         self,
         net: str | Path,
-        input: tuple[int, int, int] | None = None,  # noqa: A002 - the public API's word
+        input: tuple[int, int, int] | None = None,
         classes: int | None = None,
         fit: Fit = "strict",
     ) -> None:

@@ -15,7 +15,7 @@ __all__ = ["check"]
 
 def check(
     net: Annotated[str, typer.Argument(help="The network's text, a .hub file, or a shipped name.")],
-    input: Annotated[  # noqa: A002 - the flag's name
+    input: Annotated[
         str | None,
         typer.Option(metavar="HxWxC", help="Size of the images; shipped nets have their own."),
     ] = None,

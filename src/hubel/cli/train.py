@@ -10,7 +10,7 @@ import typer
 __all__ = ["train"]
 
 
-def _option(help: str, *names: str) -> Any:  # noqa: A002 - Typer's own word
+def _option(help: str, *names: str) -> Any:
     return typer.Option(*names, help=help)
 
 

@@ -59,7 +59,7 @@ class Built:
 
 def build(
     spec: Spec,
-    input: tuple[int, int, int],  # noqa: A002 - the public API's word
+    input: tuple[int, int, int],
     classes: int | None = None,
     fit: Fit = "strict",
 ) -> Built:

@@ -22,7 +22,7 @@ __all__ = ["check"]
 
 def check(
     net: str | Path,
-    input: tuple[int, int, int] | None = None,  # noqa: A002 - the public API's word
+    input: tuple[int, int, int] | None = None,
     *,
     classes: int | None = None,
     fit: Fit = "strict",

@@ -44,7 +44,7 @@ _Fault: TypeAlias = tuple[str, str, str]
 def with_fixes(
     spec: Spec,
     built: Built,
-    input: tuple[int, int, int],  # noqa: A002 - the public API's word
+    input: tuple[int, int, int],
     classes: int | None,
     fit: Fit,
 ) -> tuple[Problem, ...]:

@@ -72,7 +72,7 @@ class Window:
 
 def window(
     size: int,
-    filter: int,  # noqa: A002 - the field's own word
+    filter: int,
     stride: int = 1,
     before: int = 0,
     after: int = 0,
@@ -106,7 +106,7 @@ def window(
     )
 
 
-def extent_of(filter: int, dilation: int = 1) -> int:  # noqa: A002 - the field's own word
+def extent_of(filter: int, dilation: int = 1) -> int:
     """Inputs from the first to the last one that a dilated filter reads.
 
     >>> extent_of(3, dilation=2)
@@ -117,7 +117,7 @@ def extent_of(filter: int, dilation: int = 1) -> int:  # noqa: A002 - the field'
 
 def same_padding(
     size: int,
-    filter: int,  # noqa: A002 - the field's own word
+    filter: int,
     stride: int = 1,
     dilation: int = 1,
 ) -> tuple[int, int]:
