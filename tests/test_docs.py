@@ -27,6 +27,7 @@ from sybil import Example
 from sybil.document import Document
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
+from hubel import _native
 from hubel.cli import main
 from hubel.data import load as load_data
 
@@ -242,6 +243,15 @@ def edit(root: Path, patch: str) -> None:
         (root / path).write_text(text.replace(before, after), encoding="utf-8")
 
 
+# An editable installation finds its own source before PYTHONPATH is looked at.
+NOT_THE_INSTALLED = """
+import sys
+sys.meta_path[:] = [
+    finder for finder in sys.meta_path if not type(finder).__module__.startswith("_editable")
+]
+"""
+
+
 @pytest.fixture(scope="module")
 def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with the page's edits made."""
@@ -250,6 +260,9 @@ def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in ("src", "native", "tests", "docs"):
         shutil.copytree(ROOT / folder, root / folder, ignore=leave)
     shutil.copy(ROOT / "pyproject.toml", root)
+    shutil.copy(_native.__file__, root / "src" / "hubel")
+    (root / "site").mkdir()
+    (root / "site" / "sitecustomize.py").write_text(NOT_THE_INSTALLED, encoding="utf-8")
     for patch in re.findall(
         r"^```diff\n(.*?)^```$", ADDING.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     ):
@@ -262,7 +275,11 @@ def run(root: Path, *command: str) -> str:
     done = subprocess.run(
         [sys.executable, *command],
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(root / "site"), str(root / "src"))),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         capture_output=True,
         encoding="utf-8",
         check=False,

@@ -4,7 +4,7 @@
 struct BatchNormCall {
   int64_t rows, depth;
   double epsilon, momentum;
-  int64_t update;
+  int64_t update, relu;
 };
 
 static bool batch_norm_sizes(const void* parameters, int64_t* bytes) {
@@ -83,7 +83,8 @@ static void batch_norm(const Call& call, Threads& threads) {
     for (int64_t row = first; row < last; ++row)
       for (int64_t c = 0; c < p.depth; ++c) {
         const int64_t i = row * p.depth + c;
-        y[i] = (x[i] - mean[c]) * (inverse[c] * weight[c]) + bias[c];
+        const float normal = (x[i] - mean[c]) * (inverse[c] * weight[c]) + bias[c];
+        y[i] = p.relu && normal < 0.0f ? 0.0f : normal;
       }
   });
 }
@@ -116,7 +117,8 @@ static void batch_norm_apply(const Call& call, Threads& threads) {
     for (int64_t row = first; row < last; ++row)
       for (int64_t c = 0; c < p.depth; ++c) {
         const int64_t i = row * p.depth + c;
-        y[i] = x[i] * scale[c] + shift[c];
+        const float normal = x[i] * scale[c] + shift[c];
+        y[i] = p.relu && normal < 0.0f ? 0.0f : normal;
       }
   });
 }

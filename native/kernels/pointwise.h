@@ -112,19 +112,37 @@ struct SizeCall {
   int64_t size;
 };
 
+// y = a + b, and what a ReLU behind it (`relu`), or the gradient of one before it (`gate`), makes of that.
+struct AddCall {
+  int64_t size, relu, has_gate;
+};
+
 static bool add_sizes(const void* parameters, int64_t* bytes) {
-  const auto& p = *static_cast<const SizeCall*>(parameters);
-  if (p.size <= 0) return false;
-  bytes[0] = bytes[1] = bytes[2] = p.size * 4;
+  const auto& p = *static_cast<const AddCall*>(parameters);
+  if (p.size <= 0 || (p.relu && p.has_gate)) return false;
+  bytes[0] = bytes[1] = bytes[3] = p.size * 4;
+  bytes[2] = p.has_gate ? p.size * 4 : 0;
   return true;
 }
 
 static void add(const Call& call, Threads& threads) {
+  const auto& p = call.as<AddCall>();
   const float* a = call.at<float>(0);
   const float* b = call.at<float>(1);
-  float* y = call.at<float>(2);
-  by_numbers(threads, call.as<SizeCall>().size, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) y[i] = a[i] + b[i];
+  const float* gate = p.has_gate ? call.at<float>(2) : nullptr;
+  float* y = call.at<float>(3);
+  by_numbers(threads, p.size, [&](int64_t first, int64_t last) {
+    if (gate) {
+      for (int64_t i = first; i < last; ++i) {
+        const float sum = a[i] + b[i];
+        y[i] = gate[i] <= 0.0f ? 0.0f : sum;
+      }
+    } else {
+      for (int64_t i = first; i < last; ++i) {
+        const float sum = a[i] + b[i];
+        y[i] = p.relu && sum < 0.0f ? 0.0f : sum;
+      }
+    }
   });
 }
 

@@ -64,18 +64,19 @@ std::vector<std::string> test_program(int64_t* cases) {
     const std::string got = refusal(step, {64, 64});
     if (got != wanted) failures.push_back("refused with '" + got + "', not '" + wanted + "'");
   };
-  const std::vector<hubel::Place> places{{0, 0, 16}, {0, 16, 16}, {1, 0, 16}};
-  expect({"add", places, {4}}, "");
-  expect({"ad", places, {4}}, "there is no kernel ad");
-  expect({"add", {places[0]}, {4}}, "kernel add: takes 3 operands and 1 parameters");
-  expect({"add", places, {4, 4}}, "kernel add: takes 3 operands and 1 parameters");
-  expect({"add", places, {-4}}, "kernel add: senseless parameters");
-  expect({"add", places, {5}}, "kernel add: operand 0 has 16 bytes but needs 20");
-  expect({"add", {places[0], {-1, 0, 0}, places[2]}, {4}}, "kernel add: operand 1 is missing");
-  expect({"add", {places[0], places[1], {1, 56, 16}}, {4}}, "kernel add: operand 2 lies outside its memory");
-  expect({"add", {places[0], places[1], {2, 0, 16}}, {4}}, "kernel add: operand 2 lies outside its memory");
-  expect({"add", {places[0], places[1], {1, -8, 16}}, {4}}, "kernel add: operand 2 lies outside its memory");
-  expect({"add", {places[0], {0, 20, 16}, places[2]}, {4}}, "kernel add: operand 1 is not aligned");
+  const hubel::Place a{0, 0, 16}, b{0, 16, 16}, none{-1, 0, 0}, y{1, 0, 16};
+  const Words four{4, 0, 0};
+  expect({"add", {a, b, none, y}, four}, "");
+  expect({"ad", {a, b, none, y}, four}, "there is no kernel ad");
+  expect({"add", {a}, four}, "kernel add: takes 4 operands and 3 parameters");
+  expect({"add", {a, b, none, y}, {4}}, "kernel add: takes 4 operands and 3 parameters");
+  expect({"add", {a, b, none, y}, {-4, 0, 0}}, "kernel add: senseless parameters");
+  expect({"add", {a, b, none, y}, {5, 0, 0}}, "kernel add: operand 0 has 16 bytes but needs 20");
+  expect({"add", {a, none, none, y}, four}, "kernel add: operand 1 is missing");
+  expect({"add", {a, b, none, {1, 56, 16}}, four}, "kernel add: operand 3 lies outside its memory");
+  expect({"add", {a, b, none, {2, 0, 16}}, four}, "kernel add: operand 3 lies outside its memory");
+  expect({"add", {a, b, none, {1, -8, 16}}, four}, "kernel add: operand 3 lies outside its memory");
+  expect({"add", {a, {0, 20, 16}, none, y}, four}, "kernel add: operand 1 is not aligned");
   // Sizes that a kernel could not keep to: groups that do not divide, blocks that do not, a window in
   // padding alone, positions that do not fit in a byte, a label's share above one, a rate of one.
   const auto senseless = [&](const std::string& kernel, size_t operands, const Words& parameters) {

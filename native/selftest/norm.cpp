@@ -18,6 +18,11 @@ int64_t sums_bytes(int64_t rows, int64_t depth) {
   return ((parts < 1 ? 1 : parts > 64 ? 64 : parts) * 2 + 2) * depth * 8;
 }
 
+Doubles positive(Doubles values) {
+  for (double& value : values) value = value > 0 ? value : 0;
+  return values;
+}
+
 struct Statistics {
   double mean = 0, variance = 0, inverse = 0;
   double mean_off = 0, variance_off = 0, inverse_off = 0;
@@ -73,15 +78,17 @@ void training(int64_t rows, int64_t depth, double centre, Random& random, const 
                  4 * kUnit * (std::fabs(weight[c] * d * s.inverse) + std::fabs(bias[c]));
     }
   }
-  for (const bool update : {false, true})
+  for (const bool update : {false, true}) {
+    const bool relu = !update;
     emit({"batch_norm",
           std::to_string(rows) + " rows of " + std::to_string(depth) + " about " + std::to_string(centre),
-          {rows, depth, word(epsilon), word(momentum), update},
+          {rows, depth, word(epsilon), word(momentum), update, relu},
           {given(x), given(weight), given(bias),
            update ? changed(old_mean, rounded(new_mean), new_mean_off) : left_out(),
-           update ? changed(old_var, rounded(new_var), new_var_off) : left_out(), made(rounded(y), y_off),
-           made(rounded(mean), mean_off), made(rounded(inverse), inverse_off),
-           workspace(sums_bytes(rows, depth))}});
+           update ? changed(old_var, rounded(new_var), new_var_off) : left_out(),
+           made(rounded(relu ? positive(y) : y), y_off), made(rounded(mean), mean_off),
+           made(rounded(inverse), inverse_off), workspace(sums_bytes(rows, depth))}});
+  }
 }
 
 void inference(int64_t rows, int64_t depth, Random& random, const Emit& emit) {
@@ -97,11 +104,12 @@ void inference(int64_t rows, int64_t depth, Random& random, const Emit& emit) {
     y[i] = (x[i] - mean[c]) * scale + bias[c];
     off[i] = 4 * kUnit * (std::fabs(x[i] * scale) + std::fabs(mean[c] * scale) + std::fabs(bias[c]));
   }
-  emit({"batch_norm_apply",
-        std::to_string(rows) + " rows of " + std::to_string(depth),
-        {rows, depth, word(epsilon), word(0.1), 0},
-        {given(x), given(weight), given(bias), given(mean), given(variance), made(rounded(y), off),
-         workspace(2 * depth * 4)}});
+  for (const bool relu : {false, true})
+    emit({"batch_norm_apply",
+          std::to_string(rows) + " rows of " + std::to_string(depth),
+          {rows, depth, word(epsilon), word(0.1), 0, relu},
+          {given(x), given(weight), given(bias), given(mean), given(variance),
+           made(rounded(relu ? positive(y) : y), off), workspace(2 * depth * 4)}});
 }
 
 void gradient(int64_t rows, int64_t depth, Random& random, const Emit& emit) {

@@ -112,7 +112,14 @@ void sums(int64_t size, Random& random, const Emit& emit) {
   const Floats a = random.whole(size, 1000), b = random.whole(size, 1000);
   Floats y(a.size());
   for (size_t i = 0; i < y.size(); ++i) y[i] = a[i] + b[i];
-  emit({"add", std::to_string(size), {size}, {given(a), given(b), made(y)}});
+  const std::string what = std::to_string(size);
+  emit({"add", what, {size, 0, 0}, {given(a), given(b), left_out(), made(y)}});
+  Floats positive(y), open(y);
+  const Floats gate = random.whole(size, 2);
+  for (float& value : positive) value = value > 0 ? value : 0;
+  for (size_t i = 0; i < y.size(); ++i) open[i] = gate[i] > 0 ? y[i] : 0;
+  emit({"add", what + " with relu", {size, 1, 0}, {given(a), given(b), left_out(), made(positive)}});
+  emit({"add", what + " with a gate", {size, 0, 1}, {given(a), given(b), given(gate), made(open)}});
 }
 
 int64_t parts_of(int64_t rows, int64_t depth) {

@@ -189,16 +189,16 @@ def test_slots_start_at_zero_and_change() -> None:
 
 def test_the_compiled_module_checks_what_it_is_given() -> None:
     machine = _native.Machine("", 1)
-    places = [(0, 0, 16), (0, 64, 16), (0, 128, 16)]
-    program = _native.Program(machine, [("add", places, [4])], [192])
+    places = [(0, 0, 16), (0, 64, 16), (-1, 0, 0), (0, 128, 16)]
+    program = _native.Program(machine, [("add", places, [4, 0, 0])], [192])
     with pytest.raises(ValueError, match="a memory is missing"):
         machine.run(program, [], [])
     with pytest.raises(ValueError, match="memory 0 is too small"):
         machine.run(program, [np.zeros(191, np.uint8)], [])
     with pytest.raises(ValueError, match="one too many"):
         machine.run(program, [np.zeros(192, np.uint8)], [np.zeros(1, np.uint8)])
-    with pytest.raises(ValueError, match="operand 2 lies outside its memory"):
-        _native.Program(machine, [("add", places, [4])], [128])
+    with pytest.raises(ValueError, match="operand 3 lies outside its memory"):
+        _native.Program(machine, [("add", places, [4, 0, 0])], [128])
     with pytest.raises(ValueError, match="no instruction set mmx"):
         _native.Machine("mmx", 1)
 

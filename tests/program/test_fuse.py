@@ -60,7 +60,7 @@ def test_a_relu_joins_the_convolution_or_fully_connected_layer_before_it() -> No
 @pytest.mark.parametrize(
     "text",
     [
-        "conv3-4 bn relu fc",  # something lies between
+        "conv3-4 drop0.5 gap relu fc",  # something lies between
         "conv3-4 tanh fc",  # another function
         "pool2 relu fc",  # no convolution
         "relu conv3-4 fc",  # behind it
@@ -94,12 +94,27 @@ def test_the_gradient_of_a_relu_becomes_a_gate() -> None:
     assert gates(made) == ["relu3", "", "relu2", "relu1"]
 
 
-def test_a_gradient_that_is_fetched_or_added_is_not_gated() -> None:
+def test_a_gradient_that_is_fetched_is_not_gated() -> None:
     made = gradients("conv3-4p1 relu conv3-4p1 relu fc", "grad(relu1)")
     assert gates(made) == ["relu2", ""]
     assert kernels(made).count("activation_grad") == 1
-    branches = gradients("conv3-3p1 relu [conv3-3p1 | ] fc")
-    assert kernels(branches).count("activation_grad") == 1
+
+
+def test_gradients_that_are_added_are_gated_by_the_sum() -> None:
+    made = gradients("conv3-3p1 relu [conv3-3p1 | ] fc")
+    assert "activation_grad" not in kernels(made)
+    (total,) = (call for call in made.calls if call.kernel == "add" and call.operand("gate"))
+    assert (total.operand("gate"), total.parameters.has_gate) == ("relu1", 1)
+
+
+@pytest.mark.parametrize("text", ["conv3-3p1 bn relu fc", "[conv3-3p1 | ] relu fc"])
+def test_a_relu_joins_a_normalisation_and_a_sum(text: str) -> None:
+    made = gradients(text)
+    assert "activation" not in kernels(made)
+    (joined,) = (
+        call for call in made.calls if call.kernel in ("batch_norm", "add") and call.parameters.relu
+    )
+    assert "relu1" in joined.writes()
 
 
 def test_what_is_not_used_any_more_takes_no_memory() -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubel.program.kernels import KERNELS, Size
+from hubel.program.kernels import KERNELS, Size, Sum
 from hubel.program.lower import Lowered
 from hubel.program.plan import Lifetime, lifetimes, plan
 from hubel.program.program import ALIGNMENT, Buffer, Call, Program
@@ -16,7 +16,7 @@ from tests.program.programs import STEPS, step
 
 
 def add(a: str, b: str, y: str) -> Call:
-    return Call("add", (a, b, y), Size(4))
+    return Call("add", (a, b, "", y), Sum(4))
 
 
 def test_a_lifetime_reaches_from_the_first_call_to_the_last() -> None:

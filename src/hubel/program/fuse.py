@@ -12,14 +12,19 @@ from hubel.program.program import Call
 __all__ = ["fuse"]
 
 RELU = list(FUNCTIONS).index("relu")
-GATED = ("conv_input_grad", "max_pool_grad")
+
+BEFORE_RELU = {"conv": "y", "batch_norm": "y", "batch_norm_apply": "y", "add": "y"}
+"""Kernels that can apply the ReLU behind them, and the operand that they make."""
+
+BEFORE_GATE = {"conv_input_grad": "dx", "max_pool_grad": "dx", "add": "y"}
+"""Kernels that can close a gradient where a ReLU was closed, and the operand that they make."""
 
 
 def fuse(lowered: Lowered) -> Lowered:
     """The same results from fewer passes over memory.
 
-    A ReLU joins the convolution or fully connected layer before it; a ReLU's gradient joins the
-    gradient that made its dy, as a gate. Both only where nothing else uses what lies between.
+    A ReLU joins what is before it; a ReLU's gradient joins what made its dy, as a gate. Both only
+    where nothing else uses what lies between.
     """
     uses = Counter(name for call in lowered.calls for name in call.reads())
     uses.update(name for name, _, _ in lowered.results)
@@ -51,11 +56,11 @@ def _relu(
     if call.kernel != "activation" or call.parameters.function != RELU:
         return None
     between = call.operand("x")
-    maker = calls[makers[between]] if between in makers else None
-    if maker is None or maker.kernel != "conv" or uses[between] > 1:
+    maker = calls[makers[between]] if between in makers and uses[between] == 1 else None
+    if maker is None or maker.kernel not in BEFORE_RELU:
         return None
     operands = list(maker.operands)
-    operands[maker.place("y")] = call.operand("y")
+    operands[maker.place(BEFORE_RELU[maker.kernel])] = call.operand("y")
     made = replace(maker, operands=tuple(operands), parameters=replace(maker.parameters, relu=1))
     return makers[between], made
 
@@ -66,11 +71,11 @@ def _gate(
     if call.kernel != "activation_grad" or call.parameters.function != RELU:
         return None
     between = call.operand("dy")
-    maker = calls[makers[between]] if between in makers else None
-    if maker is None or maker.kernel not in GATED or uses[between] > 1:
+    maker = calls[makers[between]] if between in makers and uses[between] == 1 else None
+    if maker is None or maker.kernel not in BEFORE_GATE:
         return None
     operands = list(maker.operands)
     operands[maker.place("gate")] = call.operand("kept")
-    operands[maker.place("dx")] = call.operand("dx")
+    operands[maker.place(BEFORE_GATE[maker.kernel])] = call.operand("dx")
     parameters = replace(maker.parameters, has_gate=1)
     return makers[between], replace(maker, operands=tuple(operands), parameters=parameters)

@@ -127,6 +127,15 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
+class Sum:
+    """So many numbers, and the ReLU behind their sum or the gate of one before it."""
+
+    size: int
+    relu: int = 0
+    has_gate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Size:
     """So many numbers."""
 
@@ -165,13 +174,14 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """Batch normalisation of rows; `update` moves the running statistics."""
+    """Batch normalisation of rows; `update` moves the running statistics, `relu` follows."""
 
     rows: int
     depth: int
     epsilon: float
     momentum: float
     update: int
+    relu: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +269,7 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "average_pool_grad": Kernel("dy dx>", Pooling),
         "activation": Kernel("x y>", Function),
         "activation_grad": Kernel("kept dy dx>", Function),
-        "add": Kernel("a b y>", Size),
+        "add": Kernel("a b gate? y>", Sum),
         "prelu": Kernel("x slope y>", Rows),
         "prelu_grad": Kernel("x slope dy dx> dslope> workspace>", Rows),
         "maxout": Kernel("x y>", Pieces),

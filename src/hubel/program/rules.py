@@ -281,10 +281,10 @@ def _batch_norm_grad(lowering: Lowering, node: Node) -> None:
 
 def _add(lowering: Lowering, node: Node) -> None:
     y = lowering.make(node.outputs[0])
-    size = kernels.Size(lowering.numbers(y))
+    size = kernels.Sum(lowering.numbers(y))
     first, *rest = node.inputs
     for name in rest:
-        lowering.call("add", (first, name, y), size)
+        lowering.call("add", (first, name, "", y), size)
         first = y
 
 
