@@ -6,8 +6,6 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <memory>
-#include <mutex>
 #include <stdexcept>
 
 #include "cpu.h"
@@ -33,20 +31,22 @@ class Machine {
   std::string isa() const { return table_->isa; }
   int count() const { return threads_.count(); }
 
-  // The engine's own memories come first, then what the caller brings, which is only read.
+  // The engine's own memories come first, then what the caller brings, which is only read. The caller sees to
+  // it that no two runs overlap.
   void run(const Program& program, const std::vector<Memory>& own, const std::vector<Given>& given) {
     std::vector<void*> addresses;
     const auto add = [&](const void* address, size_t size) {
       const size_t index = addresses.size();
       if (index >= program.memories().size() || static_cast<int64_t>(size) < program.memories()[index])
         throw std::invalid_argument("memory " + std::to_string(index) + " is too small, or one too many");
+      if (reinterpret_cast<uintptr_t>(address) % 8 != 0)
+        throw std::invalid_argument("memory " + std::to_string(index) + " is not aligned");
       addresses.push_back(const_cast<void*>(address));
     };
     for (const Memory& memory : own) add(memory.data(), memory.size());
     for (const Given& memory : given) add(memory.data(), memory.size());
     if (addresses.size() != program.memories().size()) throw std::invalid_argument("a memory is missing");
     nb::gil_scoped_release release;
-    std::lock_guard lock(busy_);
     program.run(addresses, threads_);
   }
 
@@ -58,18 +58,16 @@ class Machine {
 
   const KernelTable* table_;
   Threads threads_;
-  std::mutex busy_;
 };
 
-std::unique_ptr<Program> make_program(const Machine& machine, const std::vector<StepTuple>& given,
-                                      const std::vector<int64_t>& memories) {
+std::vector<Step> steps_of(const std::vector<StepTuple>& given) {
   std::vector<Step> steps;
   for (const auto& [kernel, operands, parameters] : given) {
     Step step{kernel, {}, parameters};
     for (const auto& [memory, offset, bytes] : operands) step.operands.push_back({memory, offset, bytes});
     steps.push_back(step);
   }
-  return std::make_unique<Program>(machine.table(), steps, memories);
+  return steps;
 }
 
 std::vector<std::tuple<std::string, bool>> instruction_sets() {
@@ -89,10 +87,12 @@ std::vector<std::tuple<std::string, int64_t, int64_t>> kernels() {
 }  // namespace
 
 NB_MODULE(_native, m) {
+  // A forked child never unwinds what the other threads of its parent were doing, and holds it to its end.
+  nb::set_leak_warnings(false);
   nb::class_<Program>(m, "Program")
       .def("__init__", [](Program* self, const Machine& machine, const std::vector<StepTuple>& steps,
                           const std::vector<int64_t>& memories) {
-        new (self) Program(std::move(*make_program(machine, steps, memories)));
+        new (self) Program(machine.table(), steps_of(steps), memories);
       });
   nb::class_<Machine>(m, "Machine")
       .def(nb::init<const std::string&, int>(), nb::arg("isa"), nb::arg("threads"))

@@ -7,6 +7,27 @@ namespace hubel {
 
 class Threads;
 
+constexpr int kMostOperands = 16;
+
+// A product of sizes, or 2^58 where it is more: such a number of bytes is in no memory, whatever is added.
+template <class... Sizes>
+constexpr int64_t product(Sizes... sizes) {
+  __extension__ typedef __int128 Wide;
+  constexpr Wide kMost = Wide{1} << 58;
+  Wide total = 1;
+  ((total = total < kMost ? total * sizes : total), ...);
+  return static_cast<int64_t>(total < kMost ? total : kMost);
+}
+
+// Whether whole-number parameters are of a size that sums and differences of them can bear.
+template <class Parameters>
+bool moderate(const Parameters& parameters) {
+  const auto* fields = reinterpret_cast<const int64_t*>(&parameters);
+  for (unsigned i = 0; i < sizeof(Parameters) / 8; ++i)
+    if (fields[i] < 0 || fields[i] > int64_t{1} << 40) return false;
+  return true;
+}
+
 struct Call {
   void* const* operands;
   const void* parameters;
@@ -29,8 +50,7 @@ struct Maps {
   int64_t blocks() const { return images / block; }
   int64_t pixel() const { return block * depth; }
   int64_t row() const { return width * pixel(); }
-  int64_t rows() const { return images * height * width; }
-  int64_t size() const { return rows() * depth; }
+  int64_t size() const { return product(images, height, width, depth); }
   int64_t at(int64_t b, int64_t y, int64_t x) const { return ((b * height + y) * width + x) * pixel(); }
 };
 

@@ -1,5 +1,6 @@
 #include "cpu.h"
 
+#include <cstdio>
 #include <cstring>
 #include <thread>
 
@@ -48,13 +49,34 @@ const KernelTable* kernels_for(const char* wanted) {
   return nullptr;
 }
 
-int usable_cores() {
+namespace {
+
+// The cores that a container may use at most, as Linux's control groups give them; 0 for no limit.
+int quota() {
+  int cores = 0;
+  if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
+    long long microseconds, period;
+    if (std::fscanf(file, "%lld %lld", &microseconds, &period) == 2 && period > 0)
+      cores = static_cast<int>((microseconds + period - 1) / period);
+    std::fclose(file);
+  }
+  return cores;
+}
+
+int visible_cores() {
 #if defined(__linux__)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
 #endif
   const unsigned cores = std::thread::hardware_concurrency();
   return cores > 0 ? static_cast<int>(cores) : 1;
+}
+
+}  // namespace
+
+int usable_cores() {
+  const int visible = visible_cores(), most = quota();
+  return most > 0 && most < visible ? most : visible;
 }
 
 }  // namespace hubel

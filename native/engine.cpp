@@ -1,13 +1,10 @@
 #include "engine.h"
 
-#include <cstring>
 #include <stdexcept>
 
 namespace hubel {
 
 namespace {
-
-constexpr int kMostOperands = 16;
 
 const Kernel& find(const KernelTable& table, const std::string& name) {
   for (int64_t i = 0; i < table.count; ++i)

@@ -1,9 +1,10 @@
 #include "threads.h"
 
-#include <chrono>
-
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
+#endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
 #endif
 
 namespace hubel {
@@ -22,9 +23,21 @@ void pause() {
 #endif
 }
 
+// A forked process has a copy of the team's memory, but none of its threads: it must neither wait for them
+// nor join them.
+std::atomic<uint64_t> forks{0};
+
+uint64_t forks_so_far() {
+#if defined(__unix__) || defined(__APPLE__)
+  static const int watched = pthread_atfork(nullptr, nullptr, [] { ++forks; });
+  (void)watched;
+#endif
+  return forks;
+}
+
 }  // namespace
 
-Threads::Threads(int count) {
+Threads::Threads(int count) : born_(forks_so_far()) {
   try {
     for (int i = 1; i < count; ++i) workers_.emplace_back([this] { serve(); });
   } catch (...) {  // the system has no more threads to give
@@ -36,6 +49,10 @@ Threads::Threads(int count) {
 Threads::~Threads() { dismiss(); }
 
 void Threads::dismiss() {
+  if (forks_so_far() != born_) {  // left to the process that they belong to
+    new std::vector<std::thread>(std::move(workers_));
+    return;
+  }
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
@@ -52,7 +69,7 @@ void Threads::share() {
 // itself active before it looks whether the round is open, and the round is closed before the active are
 // counted, so either it is seen or it sees.
 void Threads::run(int64_t tasks, Function function, const void* argument) {
-  if (workers_.empty() || tasks <= 1) {
+  if (workers_.empty() || tasks <= 1 || forks != born_) {
     for (int64_t i = 0; i < tasks; ++i) function(argument, i);
     return;
   }
@@ -67,7 +84,8 @@ void Threads::run(int64_t tasks, Function function, const void* argument) {
   }
   share();
   ++round_;
-  while (active_ > 0) pause();
+  // Whoever holds the last task may have lost its core to somebody else, who may be waiting for this one.
+  for (int spin = 0; active_ > 0; ++spin) spin < kSpins ? pause() : std::this_thread::yield();
 }
 
 void Threads::serve() {

@@ -41,6 +41,7 @@ class Threads {
   std::atomic<int> active_{0};
   std::atomic<int> asleep_{0};
   std::atomic<bool> stop_{false};
+  const uint64_t born_;  // how many forks lie before this team
   int64_t tasks_ = 0;
   Function function_ = nullptr;
   const void* argument_ = nullptr;

@@ -11,6 +11,11 @@
 #include "loss.h"
 #include "update.h"
 
+#define HUBEL_KERNEL(name, operands, Parameters, sizes) \
+  static_assert(operands <= kMostOperands && sizeof(Parameters) % 8 == 0);
+#include "../kernels.inc"
+#undef HUBEL_KERNEL
+
 static const Kernel kKernels[] = {
 #define HUBEL_KERNEL(name, operands, Parameters, sizes) \
   {#name, operands, sizeof(Parameters) / 8, sizes, name},

@@ -16,15 +16,15 @@ struct ConvCall {
 
   Maps x() const { return {images, block, height, width, depth}; }
   Maps y() const { return {images, block, out_height, out_width, filters}; }
-  int64_t taps() const { return rows * columns; }
+  int64_t taps() const { return product(rows, columns); }
   int64_t group_depth() const { return depth / groups; }
   int64_t group_filters() const { return filters / groups; }
-  int64_t weights() const { return taps() * group_depth() * filters; }
+  int64_t weights() const { return product(taps(), group_depth(), filters); }
   bool sensible() const {
-    return images > 0 && block > 0 && images % block == 0 && height > 0 && width > 0 && depth > 0 &&
-           out_height > 0 && out_width > 0 && filters > 0 && rows > 0 && columns > 0 && stride_y > 0 &&
-           stride_x > 0 && top >= 0 && left >= 0 && dilation_y > 0 && dilation_x > 0 && groups > 0 &&
-           depth % groups == 0 && filters % groups == 0;
+    return moderate(*this) && images > 0 && block > 0 && images % block == 0 && height > 0 && width > 0 &&
+           depth > 0 && out_height > 0 && out_width > 0 && filters > 0 && rows > 0 && columns > 0 &&
+           stride_y > 0 && stride_x > 0 && top >= 0 && left >= 0 && dilation_y > 0 && dilation_x > 0 &&
+           groups > 0 && depth % groups == 0 && filters % groups == 0;
   }
 };
 
@@ -179,7 +179,7 @@ struct Sweep {
 };
 
 static int64_t packed_size(int64_t taps, int64_t inner, int64_t columns, int64_t groups) {
-  return groups * pieces(columns, kPanel) * taps * inner * kPanel;
+  return product(groups, pieces(columns, kPanel), taps, inner, kPanel);
 }
 
 // Weights (taps, depth/groups, filters) laid into panels: [group][panel][tap][inner][kPanel], for the
@@ -190,15 +190,16 @@ struct PackCall {
   int64_t inner() const { return (backward ? filters : depth) / groups; }
   int64_t columns() const { return (backward ? depth : filters) / groups; }
   bool sensible() const {
-    return taps > 0 && depth > 0 && filters > 0 && groups > 0 && depth % groups == 0 && filters % groups == 0;
+    return moderate(*this) && taps > 0 && depth > 0 && filters > 0 && groups > 0 && depth % groups == 0 &&
+           filters % groups == 0;
   }
 };
 
 static bool pack_weights_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const PackCall*>(parameters);
   if (!p.sensible()) return false;
-  bytes[0] = p.taps * (p.depth / p.groups) * p.filters * 4;
-  bytes[1] = packed_size(p.taps, p.inner(), p.columns(), p.groups) * 4;
+  bytes[0] = product(p.taps, p.depth / p.groups, p.filters, 4);
+  bytes[1] = product(packed_size(p.taps, p.inner(), p.columns(), p.groups), 4);
   return true;
 }
 
@@ -227,11 +228,11 @@ static void pack_weights(const Call& call, Threads& threads) {
 static bool conv_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const ConvCall*>(parameters);
   if (!p.sensible()) return false;
-  bytes[0] = p.x().size() * 4;
-  bytes[1] =
-      (p.packed ? packed_size(p.taps(), p.group_depth(), p.group_filters(), p.groups) : p.weights()) * 4;
-  bytes[2] = p.has_bias ? p.filters * 4 : 0;
-  bytes[3] = p.y().size() * 4;
+  bytes[0] = product(p.x().size(), 4);
+  const int64_t panels = packed_size(p.taps(), p.group_depth(), p.group_filters(), p.groups);
+  bytes[1] = product(p.packed ? panels : p.weights(), 4);
+  bytes[2] = p.has_bias ? product(p.filters, 4) : 0;
+  bytes[3] = product(p.y().size(), 4);
   return true;
 }
 
@@ -285,10 +286,10 @@ static void conv(const Call& call, Threads& threads) {
 static bool conv_input_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const ConvCall*>(parameters);
   if (!p.sensible() || !p.packed) return false;
-  bytes[0] = p.y().size() * 4;
-  bytes[1] = packed_size(p.taps(), p.group_filters(), p.group_depth(), p.groups) * 4;
-  bytes[2] = p.has_gate ? p.x().size() * 4 : 0;
-  bytes[3] = p.x().size() * 4;
+  bytes[0] = product(p.y().size(), 4);
+  bytes[1] = product(packed_size(p.taps(), p.group_filters(), p.group_depth(), p.groups), 4);
+  bytes[2] = p.has_gate ? product(p.x().size(), 4) : 0;
+  bytes[3] = product(p.x().size(), 4);
   return true;
 }
 
@@ -319,12 +320,12 @@ struct WeightGradCall {
 
 static bool conv_weight_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const WeightGradCall*>(parameters);
-  if (!p.conv.sensible() || p.chunks < 1 || p.parts < 1) return false;
-  bytes[0] = p.conv.x().size() * 4;
-  bytes[1] = p.conv.y().size() * 4;
-  bytes[2] = p.chunks * ((p.chunks > 1 ? p.conv.weights() : 0) + p.conv.filters) * 4;
-  bytes[3] = p.conv.weights() * 4;
-  bytes[4] = p.conv.has_bias ? p.conv.filters * 4 : 0;
+  if (!p.conv.sensible() || !moderate(p) || p.chunks < 1 || p.parts < 1) return false;
+  bytes[0] = product(p.conv.x().size(), 4);
+  bytes[1] = product(p.conv.y().size(), 4);
+  bytes[2] = product(p.chunks, (p.chunks > 1 ? p.conv.weights() : 0) + p.conv.filters, 4);
+  bytes[3] = product(p.conv.weights(), 4);
+  bytes[4] = p.conv.has_bias ? product(p.conv.filters, 4) : 0;
   return true;
 }
 

@@ -6,14 +6,15 @@ struct LayoutCall {
 
   Maps maps() const { return {images, block, height, width, depth}; }
   bool sensible() const {
-    return images > 0 && block > 0 && images % block == 0 && height > 0 && width > 0 && depth > 0;
+    return moderate(*this) && images > 0 && block > 0 && images % block == 0 && height > 0 && width > 0 &&
+           depth > 0;
   }
 };
 
 static bool layout_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const LayoutCall*>(parameters);
   if (!p.sensible()) return false;
-  bytes[0] = bytes[1] = p.maps().size() * 4;
+  bytes[0] = bytes[1] = product(p.maps().size(), 4);
   return true;
 }
 
@@ -46,10 +47,10 @@ struct CopyChannelsCall {
 
 static bool copy_channels_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const CopyChannelsCall*>(parameters);
-  if (p.rows <= 0 || p.depth <= 0 || p.from_at < 0 || p.to_at < 0) return false;
+  if (!moderate(p) || p.rows <= 0 || p.depth <= 0 || p.from_at < 0 || p.to_at < 0) return false;
   if (p.from_at + p.depth > p.from_depth || p.to_at + p.depth > p.to_depth) return false;
-  bytes[0] = p.rows * p.from_depth * 4;
-  bytes[1] = p.rows * p.to_depth * 4;
+  bytes[0] = product(p.rows, p.from_depth, 4);
+  bytes[1] = product(p.rows, p.to_depth, 4);
   return true;
 }
 

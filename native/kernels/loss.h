@@ -12,9 +12,9 @@ static bool sensible(const LossCall& p) {
 static bool softmax_cross_entropy_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const LossCall*>(parameters);
   if (!sensible(p)) return false;
-  bytes[0] = bytes[3] = p.images * p.classes * 4;
-  bytes[1] = p.images * 8;
-  bytes[2] = p.images * 4;
+  bytes[0] = bytes[3] = product(p.images, p.classes, 4);
+  bytes[1] = product(p.images, 8);
+  bytes[2] = product(p.images, 4);
   return true;
 }
 
@@ -49,8 +49,8 @@ static void softmax_cross_entropy(const Call& call, Threads& threads) {
 static bool softmax_cross_entropy_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const LossCall*>(parameters);
   if (!sensible(p)) return false;
-  bytes[0] = bytes[2] = p.images * p.classes * 4;
-  bytes[1] = p.images * 8;
+  bytes[0] = bytes[2] = product(p.images, p.classes, 4);
+  bytes[1] = product(p.images, 8);
   return true;
 }
 
@@ -74,9 +74,9 @@ static void softmax_cross_entropy_grad(const Call& call, Threads& threads) {
 static bool hinge_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const LossCall*>(parameters);
   if (!sensible(p)) return false;
-  bytes[0] = p.images * p.classes * 4;
-  bytes[1] = p.images * 8;
-  bytes[2] = p.images * 4;
+  bytes[0] = product(p.images, p.classes, 4);
+  bytes[1] = product(p.images, 8);
+  bytes[2] = product(p.images, 4);
   return true;
 }
 
@@ -126,7 +126,7 @@ static void hinge_grad(const Call& call, Threads& threads) {
 static bool mean_loss_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const SizeCall*>(parameters);
   if (p.size <= 0) return false;
-  bytes[0] = p.size * 4;
+  bytes[0] = product(p.size, 4);
   bytes[1] = 8;
   return true;
 }
@@ -141,8 +141,8 @@ static void mean_loss(const Call& call, Threads&) {
 static bool count_correct_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const LossCall*>(parameters);
   if (!sensible(p)) return false;
-  bytes[0] = p.images * p.classes * 4;
-  bytes[1] = p.images * 8;
+  bytes[0] = product(p.images, p.classes, 4);
+  bytes[1] = product(p.images, 8);
   bytes[2] = 8;
   return true;
 }
@@ -168,7 +168,7 @@ struct PenaltyCall {
 static bool penalty_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const PenaltyCall*>(parameters);
   if (p.size <= 0) return false;
-  bytes[0] = p.size * 4;
+  bytes[0] = product(p.size, 4);
   bytes[1] = 8;
   return true;
 }

@@ -10,10 +10,10 @@ struct BatchNormCall {
 static bool batch_norm_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const BatchNormCall*>(parameters);
   if (p.rows <= 0 || p.depth <= 0 || !(p.epsilon >= 0.0)) return false;
-  bytes[0] = bytes[5] = p.rows * p.depth * 4;
-  bytes[1] = bytes[2] = bytes[6] = bytes[7] = p.depth * 4;
-  bytes[3] = bytes[4] = p.update ? p.depth * 4 : 0;
-  bytes[8] = (partial_sums(p.rows, p.depth) * 2 + 2) * p.depth * 8;
+  bytes[0] = bytes[5] = product(p.rows, p.depth, 4);
+  bytes[1] = bytes[2] = bytes[6] = bytes[7] = product(p.depth, 4);
+  bytes[3] = bytes[4] = p.update ? product(p.depth, 4) : 0;
+  bytes[8] = product(partial_sums(p.rows, p.depth) * 2 + 2, p.depth, 8);
   return true;
 }
 
@@ -92,9 +92,9 @@ static void batch_norm(const Call& call, Threads& threads) {
 static bool batch_norm_apply_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const BatchNormCall*>(parameters);
   if (p.rows <= 0 || p.depth <= 0 || !(p.epsilon >= 0.0)) return false;
-  bytes[0] = bytes[5] = p.rows * p.depth * 4;
-  bytes[1] = bytes[2] = bytes[3] = bytes[4] = p.depth * 4;
-  bytes[6] = 2 * p.depth * 4;
+  bytes[0] = bytes[5] = product(p.rows, p.depth, 4);
+  bytes[1] = bytes[2] = bytes[3] = bytes[4] = product(p.depth, 4);
+  bytes[6] = product(2, p.depth, 4);
   return true;
 }
 
@@ -130,9 +130,9 @@ struct BatchNormGradCall {
 static bool batch_norm_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const BatchNormGradCall*>(parameters);
   if (p.rows <= 0 || p.depth <= 0) return false;
-  bytes[0] = bytes[1] = bytes[5] = p.rows * p.depth * 4;
-  bytes[2] = bytes[3] = bytes[4] = bytes[6] = bytes[7] = p.depth * 4;
-  bytes[8] = (partial_sums(p.rows, p.depth) * 2 + 2) * p.depth * 8;
+  bytes[0] = bytes[1] = bytes[5] = product(p.rows, p.depth, 4);
+  bytes[2] = bytes[3] = bytes[4] = bytes[6] = bytes[7] = product(p.depth, 4);
+  bytes[8] = product(partial_sums(p.rows, p.depth) * 2 + 2, p.depth, 8);
   return true;
 }
 

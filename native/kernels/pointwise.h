@@ -14,7 +14,7 @@ struct ActivationCall {
 static bool activation_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const ActivationCall*>(parameters);
   if (p.size <= 0 || p.function < 0 || p.function >= kFunctions) return false;
-  bytes[0] = bytes[1] = p.size * 4;
+  bytes[0] = bytes[1] = product(p.size, 4);
   return true;
 }
 
@@ -120,8 +120,8 @@ struct AddCall {
 static bool add_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const AddCall*>(parameters);
   if (p.size <= 0 || (p.relu && p.has_gate)) return false;
-  bytes[0] = bytes[1] = bytes[3] = p.size * 4;
-  bytes[2] = p.has_gate ? p.size * 4 : 0;
+  bytes[0] = bytes[1] = bytes[3] = product(p.size, 4);
+  bytes[2] = p.has_gate ? product(p.size, 4) : 0;
   return true;
 }
 
@@ -154,8 +154,8 @@ struct RowsCall {
 static bool prelu_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const RowsCall*>(parameters);
   if (p.rows <= 0 || p.depth <= 0) return false;
-  bytes[0] = bytes[2] = p.rows * p.depth * 4;
-  bytes[1] = p.depth * 4;
+  bytes[0] = bytes[2] = product(p.rows, p.depth, 4);
+  bytes[1] = product(p.depth, 4);
   return true;
 }
 
@@ -176,9 +176,9 @@ static void prelu(const Call& call, Threads& threads) {
 static bool prelu_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const RowsCall*>(parameters);
   if (p.rows <= 0 || p.depth <= 0) return false;
-  bytes[0] = bytes[2] = bytes[3] = p.rows * p.depth * 4;
-  bytes[1] = bytes[4] = p.depth * 4;
-  bytes[5] = partial_sums(p.rows, p.depth) * p.depth * 8;
+  bytes[0] = bytes[2] = bytes[3] = product(p.rows, p.depth, 4);
+  bytes[1] = bytes[4] = product(p.depth, 4);
+  bytes[5] = product(partial_sums(p.rows, p.depth), p.depth, 8);
   return true;
 }
 
@@ -215,8 +215,8 @@ struct MaxoutCall {
 static bool maxout_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const MaxoutCall*>(parameters);
   if (p.rows <= 0 || p.depth <= 0 || p.pieces <= 0) return false;
-  bytes[0] = p.rows * p.depth * p.pieces * 4;
-  bytes[1] = p.rows * p.depth * 4;
+  bytes[0] = product(p.rows, p.depth, p.pieces, 4);
+  bytes[1] = product(p.rows, p.depth, 4);
   return true;
 }
 
@@ -270,7 +270,7 @@ static bool dropout_sizes(const void* parameters, int64_t* bytes) {
   if (p.images <= 0 || p.block <= 0 || p.images % p.block || p.height <= 0 || p.width <= 0 || p.depth <= 0 ||
       !(p.rate >= 0.0 && p.rate < 1.0))
     return false;
-  bytes[0] = bytes[3] = p.maps().size() * 4;
+  bytes[0] = bytes[3] = product(p.maps().size(), 4);
   bytes[1] = bytes[2] = 8;
   return true;
 }

@@ -10,19 +10,19 @@ struct PoolCall {
   Maps x() const { return {images, block, height, width, depth}; }
   Maps y() const { return {images, block, out_height, out_width, depth}; }
   bool sensible() const {
-    return images > 0 && block > 0 && images % block == 0 && height > 0 && width > 0 && depth > 0 &&
-           out_height > 0 && out_width > 0 && rows > 0 && columns > 0 && stride_y > 0 && stride_x > 0 &&
-           top >= 0 && bottom >= 0 && left >= 0 && right >= 0 && top < rows && left < columns &&
-           (out_height - 1) * stride_y < height + top && (out_width - 1) * stride_x < width + left &&
-           rows * columns <= (wide ? 65536 : 256);
+    return moderate(*this) && images > 0 && block > 0 && images % block == 0 && height > 0 && width > 0 &&
+           depth > 0 && out_height > 0 && out_width > 0 && rows > 0 && columns > 0 && stride_y > 0 &&
+           stride_x > 0 && top >= 0 && bottom >= 0 && left >= 0 && right >= 0 && top < rows &&
+           left < columns && (out_height - 1) * stride_y < height + top &&
+           (out_width - 1) * stride_x < width + left && product(rows, columns) <= (wide ? 65536 : 256);
   }
 };
 
 static bool max_pool_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const PoolCall*>(parameters);
   if (!p.sensible()) return false;
-  bytes[0] = p.x().size() * 4;
-  bytes[1] = p.y().size() * 4;
+  bytes[0] = product(p.x().size(), 4);
+  bytes[1] = product(p.y().size(), 4);
   bytes[2] = p.y().size() * (p.wide ? 2 : 1);
   return true;
 }
@@ -134,10 +134,10 @@ struct MaxPoolGradCall {
 static bool max_pool_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const MaxPoolGradCall*>(parameters);
   if (!p.pool.sensible()) return false;
-  bytes[0] = p.pool.y().size() * 4;
+  bytes[0] = product(p.pool.y().size(), 4);
   bytes[1] = p.pool.y().size() * (p.pool.wide ? 2 : 1);
-  bytes[2] = p.has_gate ? p.pool.x().size() * 4 : 0;
-  bytes[3] = p.pool.x().size() * 4;
+  bytes[2] = p.has_gate ? product(p.pool.x().size(), 4) : 0;
+  bytes[3] = product(p.pool.x().size(), 4);
   return true;
 }
 
@@ -184,8 +184,8 @@ template <bool kForward>
 static bool average_pool_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const PoolCall*>(parameters);
   if (!p.sensible()) return false;
-  bytes[kForward ? 0 : 1] = p.x().size() * 4;
-  bytes[kForward ? 1 : 0] = p.y().size() * 4;
+  bytes[kForward ? 0 : 1] = product(p.x().size(), 4);
+  bytes[kForward ? 1 : 0] = product(p.y().size(), 4);
   return true;
 }
 

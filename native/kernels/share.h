@@ -19,5 +19,5 @@ static void by_rows(Threads& threads, int64_t rows, int64_t depth, const Work& w
 
 // Sums over rows, channel by channel, are cut into this many partial sums.
 static int64_t partial_sums(int64_t rows, int64_t depth) {
-  return greater(1, lesser(64, rows * depth / kTaskNumbers));
+  return greater(1, lesser(64, product(rows, depth) / kTaskNumbers));
 }

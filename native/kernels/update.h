@@ -10,9 +10,9 @@ struct SgdCall {
 static bool sgd_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const SgdCall*>(parameters);
   if (p.size <= 0) return false;
-  bytes[0] = bytes[3] = p.size * 4;
+  bytes[0] = bytes[3] = product(p.size, 4);
   bytes[1] = bytes[2] = 8;
-  bytes[4] = p.momentum != 0.0 ? p.size * 4 : 0;
+  bytes[4] = p.momentum != 0.0 ? product(p.size, 4) : 0;
   return true;
 }
 
@@ -60,9 +60,9 @@ struct RmspropCall {
 static bool rmsprop_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const RmspropCall*>(parameters);
   if (p.size <= 0) return false;
-  bytes[0] = bytes[3] = bytes[4] = p.size * 4;
+  bytes[0] = bytes[3] = bytes[4] = product(p.size, 4);
   bytes[1] = bytes[2] = 8;
-  bytes[5] = p.momentum != 0.0 ? p.size * 4 : 0;
+  bytes[5] = p.momentum != 0.0 ? product(p.size, 4) : 0;
   return true;
 }
 
@@ -96,7 +96,7 @@ struct AdamCall {
 static bool adam_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const AdamCall*>(parameters);
   if (p.size <= 0) return false;
-  bytes[0] = bytes[3] = bytes[4] = bytes[5] = p.size * 4;
+  bytes[0] = bytes[3] = bytes[4] = bytes[5] = product(p.size, 4);
   bytes[1] = bytes[2] = 8;
   return true;
 }

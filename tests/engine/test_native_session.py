@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -197,10 +199,83 @@ def test_the_compiled_module_checks_what_it_is_given() -> None:
         machine.run(program, [np.zeros(191, np.uint8)], [])
     with pytest.raises(ValueError, match="one too many"):
         machine.run(program, [np.zeros(192, np.uint8)], [np.zeros(1, np.uint8)])
+    odd = np.zeros(200, np.uint8)[1:193]
+    with pytest.raises(ValueError, match="memory 0 is not aligned"):
+        machine.run(program, [odd[:192] if odd.ctypes.data % 8 else odd[1:]], [])
+    for kernel, parameters in (
+        ("copy_channels", [2**60, 2, 4, 0, 4, 0]),
+        ("copy_channels", [2**31, 2, 2**31, 0, 4, 0]),
+        ("pack_weights", [1, 2**62, 4, 1, 0]),
+        ("pack_weights", [2**20, 2**20, 2**20, 1, 0]),
+    ):
+        with pytest.raises(ValueError, match=r"senseless parameters|has 64 bytes but needs"):
+            _native.Program(machine, [(kernel, [(0, 0, 64), (0, 64, 64)], parameters)], [128])
     with pytest.raises(ValueError, match="operand 3 lies outside its memory"):
         _native.Program(machine, [("add", places, [4, 0, 0])], [128])
     with pytest.raises(ValueError, match="no instruction set mmx"):
         _native.Machine("mmx", 1)
+
+
+def test_a_rewritten_value_takes_no_new_room() -> None:
+    session = NativeSession(1)
+    for _ in range(100):
+        session.write("w", np.ones((30, 40)))
+        session.write("w", np.ones((20, 10)))
+    assert session._store.size < 2 * 30 * 40 * 4 + 1000
+    np.testing.assert_array_equal(session.read("w"), np.ones((20, 10)))
+
+
+def test_threads_that_share_a_session_take_turns() -> None:
+    session = ready(2)
+    graph = for_inference(built(CASE).graph)
+    images = [feeds(CASE, seed)["input"] for seed in range(4)]
+    expected = [session.run(graph, {"input": image})["fc1"] for image in images]
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(200):
+            found = session.run(graph, {"input": images[number]})["fc1"]
+            if not np.array_equal(found, expected[number]):
+                wrong.append(number)
+
+    threads = [Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_a_forked_process_goes_on_and_ends() -> None:
+    script = """
+import os, sys, threading
+import numpy as np
+from hubel import Model
+model = Model("conv3-8p1 relu fc5", (8, 8, 3), threads=2)
+x = np.random.default_rng(0).normal(size=(16, 8, 8, 3)).astype(np.float32)
+expected = model.logits(x)
+busy = True
+def work():
+    while busy:
+        model.logits(x)
+thread = threading.Thread(target=work)
+thread.start()
+for _ in range(5):
+    child = os.fork()
+    if child == 0:
+        same = np.array_equal(model.logits(x), expected)
+        del model
+        sys.exit(0 if same else 3)
+    assert os.waitpid(child, 0)[1] == 0
+busy = False
+thread.join()
+print("fine", np.array_equal(model.logits(x), expected))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("fine True\n", "")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory differ elsewhere")

@@ -76,6 +76,14 @@ BROKEN: dict[str, tuple[Callable[[Program], Program], str]] = {
         lambda p: writing(p, "mean_loss", "loss", "labels"),
         "mean_loss writes labels, which was fed",
     ),
+    "a result that no call makes": (
+        lambda p: without_call(p, "mean_loss"),
+        "the result loss is made by no call",
+    ),
+    "two parameters in one place": (
+        lambda p: with_buffer(p, "fc1.bias", offset=p.buffers["conv1.bias"].offset),
+        r"conv1.bias and fc1.bias overlap|fc1.bias and conv1.bias overlap",
+    ),
     "a result in the arena": (
         lambda p: replace(p, results=(("pool1", (4, 3, 3, 4), "float32"),)),
         "the result pool1 lies in another memory",

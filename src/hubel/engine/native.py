@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from math import prod
 from struct import pack, unpack
+from threading import RLock
+from weakref import WeakSet
 
 import numpy as np
 
@@ -25,7 +27,7 @@ GIVEN: tuple[Memory, ...] = ("input", "labels")
 MEMORIES = (*OWN, *GIVEN)
 
 MOST_PROGRAMS = 64
-"""Programs kept ready; past them the oldest is forgotten, and made again if it is needed."""
+"""Programs kept ready; past them the one not used for longest is made again when needed."""
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -38,15 +40,15 @@ class _Loaded:
     graph: Graph
     program: Program
     compiled: _native.Program
-    results: Array
 
 
 class NativeSession:
     """A session of the compiled engine, in float32.
 
     `threads` None means every core that the process may use; the environment's HUBEL_ISA names an
-    instruction set instead of the best. Raises UsageError for a number of threads below 1 and for
-    an instruction set that the processor lacks.
+    instruction set instead of the best. Threads of the caller may share a session: they take turns.
+    After a fork the child goes on with one thread, to the same bits. Raises UsageError for a number
+    of threads below 1 and for an instruction set that the processor lacks.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -63,6 +65,8 @@ class NativeSession:
             self._machine = _native.Machine(wanted, threads or 0)
         except RuntimeError as error:
             raise HubelError(f"the system gave no threads: {error}", hint="use fewer") from error
+        self._lock = RLock()
+        _SESSIONS.add(self)
         self._placed: dict[str, tuple[Buffer, tuple[int, ...]]] = {}
         self._written: set[str] = set()
         self._store = _memory(0)
@@ -83,40 +87,46 @@ class NativeSession:
     def write(self, name: str, array: Array) -> None:
         """Keeps a copy of a persistent value."""
         values = np.asarray(array, dtype=np.float32)
-        if name not in self._placed or self._placed[name][1] != values.shape:
-            self._place(name, values.shape)
-        self._written.add(name)
-        self._view(name)[...] = values
+        with self._lock:
+            if name not in self._placed or self._placed[name][1] != values.shape:
+                self._place(name, values.shape)
+            self._written.add(name)
+            self._view(name)[...] = values
 
     def read(self, name: str) -> Array:
         """A copy of a persistent value. Raises UsageError for one that does not exist."""
-        if name not in self._written:
-            raise UsageError(f"there is no value {name!r}")
-        return self._view(name).copy()
+        with self._lock:
+            if name not in self._written:
+                raise UsageError(f"there is no value {name!r}")
+            return self._view(name).copy()
 
     def run(self, graph: Graph, feeds: Feeds) -> dict[str, Array]:
         """Runs every node once and gives the graph's outputs by name."""
         fed = check_feeds(graph, feeds)
         (batch,) = {len(fed[value.name]) for value in graph.with_role("input")}
-        loaded = self._load(graph, batch)
-        program = loaded.program
-        if self._arena.size < program.sizes["arena"]:
-            self._arena = _memory(program.sizes["arena"])
-        own = [self._arena, self._store, self._scalars(program, graph, fed), loaded.results]
-        given = [_plain(fed, "input", np.float32), _plain(fed, "labels", np.int64)]
-        self._machine.run(loaded.compiled, own, given)
+        with self._lock:
+            loaded = self._load(graph, batch)
+            program = loaded.program
+            if self._arena.size < program.sizes["arena"]:
+                self._arena = _memory(program.sizes["arena"])
+            results = _memory(program.sizes["results"])
+            own = [self._arena, self._store, self._scalars(program, graph, fed), results]
+            self._machine.run(loaded.compiled, own, _given(fed))
         return {
-            name: _result(loaded, buffer, shape, dtype)
+            name: _result(program, results, buffer, shape, dtype)
             for name, (buffer, shape, dtype) in zip(graph.outputs, program.results, strict=True)
         }
 
     def program(self, graph: Graph, batch: int) -> Program:
         """The program that runs a graph on a batch of that size."""
-        return self._load(graph, batch).program
+        with self._lock:
+            return self._load(graph, batch).program
 
     def _load(self, graph: Graph, batch: int) -> _Loaded:
         key = (id(graph), batch)
-        if key not in self._loaded:
+        if key in self._loaded:
+            self._loaded[key] = self._loaded.pop(key)
+        else:
             for value in graph.values.values():
                 if value.persistent:
                     self._claim(value)
@@ -127,10 +137,9 @@ class NativeSession:
             compiled = _native.Program(
                 self._machine, _steps(program), [program.sizes[name] for name in MEMORIES]
             )
-            results = _memory(program.sizes["results"])
             while len(self._loaded) >= MOST_PROGRAMS:
                 del self._loaded[next(iter(self._loaded))]
-            self._loaded[key] = _Loaded(graph, program, compiled, results)
+            self._loaded[key] = _Loaded(graph, program, compiled)
         return self._loaded[key]
 
     def _claim(self, value: Value) -> None:
@@ -149,12 +158,16 @@ class NativeSession:
 
     def _place(self, name: str, shape: tuple[int, ...]) -> None:
         size = -(-prod(shape) * 4 // ALIGNMENT) * ALIGNMENT
+        if name in self._placed:
+            self._loaded.clear()
+            before, _ = self._placed[name]
+            if size <= before.bytes:
+                self._placed[name] = (before, shape)
+                return
         if self._used + size > self._store.size:
             kept = self._store
             self._store = _memory(2 * kept.size + size)
             self._store[: kept.size] = kept
-        if name in self._placed:
-            self._loaded.clear()
         self._placed[name] = (Buffer(name, size, "store", self._used), shape)
         self._used += size
 
@@ -180,18 +193,19 @@ def _memory(size: int) -> Array:
     return whole[start : start + size]
 
 
-def _plain(fed: dict[str, Array], name: str, dtype: type) -> Array:
-    if name not in fed:
-        return _memory(0)
-    array: Array = np.require(fed[name], dtype, ["C", "A"])
-    return array.reshape(-1).view(np.uint8)
+def _given(fed: dict[str, Array]) -> list[Array]:
+    """What the caller feeds, as bytes; labels are copied, for what was checked must stay so."""
+    images = np.require(fed["input"], np.float32, ["C", "A"])
+    labels = np.array(fed.get("labels", ()), np.int64)
+    return [images.reshape(-1).view(np.uint8), labels.view(np.uint8)]
 
 
-def _result(loaded: _Loaded, buffer: str, shape: tuple[int, ...], dtype: str) -> Array:
-    placed = loaded.program.buffers[buffer]
+def _result(
+    program: Program, results: Array, buffer: str, shape: tuple[int, ...], dtype: str
+) -> Array:
+    placed = program.buffers[buffer]
     size = prod(shape) * np.dtype(dtype).itemsize
-    found: Array = loaded.results[placed.offset : placed.offset + size].view(dtype).reshape(shape)
-    return found.copy()
+    return results[placed.offset : placed.offset + size].view(dtype).reshape(shape)
 
 
 def _steps(program: Program) -> list[tuple[str, list[tuple[int, int, int]], list[int]]]:
@@ -214,3 +228,16 @@ def _word(number: int | float) -> int:
         (word,) = unpack("<q", pack("<d", number))
         return int(word)
     return int(number)
+
+
+_SESSIONS: WeakSet[NativeSession] = WeakSet()
+
+
+def _unlock_after_fork() -> None:
+    """A lock that another thread held at the fork has nobody left to release it."""
+    for session in _SESSIONS:
+        session._lock = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_after_fork)

@@ -32,6 +32,8 @@ def verify(program: Program) -> Program:
     for name, _, _ in program.results:
         if program.buffers[name].memory != "results":
             raise ProgramError(f"the result {name} lies in another memory")
+        if name not in made:
+            raise ProgramError(f"the result {name} is made by no call")
     for buffer in program.buffers.values():
         if buffer.offset < 0 or buffer.offset % ALIGNMENT:
             raise ProgramError(f"{buffer.name} is not placed on a cache line")
@@ -49,12 +51,12 @@ FED = ("input", "labels", "scalars")
 
 
 def _verify_sharing(program: Program) -> None:
+    """Only in the arena may two buffers lie in one place, and only at different times."""
     living = lifetimes(program.calls)
-    arena = [b for b in program.buffers.values() if b.memory == "arena"]
-    arena.sort(key=lambda b: b.offset)
-    for place, one in enumerate(arena):
-        for other in arena[place + 1 :]:
-            if other.offset >= one.offset + one.bytes:
+    buffers = sorted(program.buffers.values(), key=lambda b: (b.memory, b.offset))
+    for place, one in enumerate(buffers):
+        for other in buffers[place + 1 :]:
+            if other.memory != one.memory or other.offset >= one.offset + one.bytes:
                 break
-            if living[one.name].overlaps(living[other.name]):
+            if one.memory != "arena" or living[one.name].overlaps(living[other.name]):
                 raise ProgramError(f"{one.name} and {other.name} overlap in time and in memory")
