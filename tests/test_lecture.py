@@ -161,7 +161,7 @@ def test_10_a_stride_that_does_not_fit_is_refused_with_what_would() -> None:
     (problem,) = report.problems
     assert problem.layer == "conv1"
     assert problem.formula == "(7 − 3)/3 + 1 = 2.33"
-    assert problem.unread == "rows and columns 6 (counted from 0) would never be read"
+    assert problem.unread == "row and column 6 (counted from 0) would never be read"
     edits = [fix.edit for fix in problem.fixes]
     assert {"padding 1", "stride 2"} <= set(edits)
     for fix in problem.fixes:

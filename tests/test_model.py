@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,7 +199,7 @@ def test_mistakes_are_told_before_a_run_begins() -> None:
         model.train(X, Y, classes=["a", "b", "a"])
     with pytest.raises(UsageError, match="the classes of the images are missing"):
         model.train(X)
-    with pytest.raises(UsageError, match="optimizer is 'sdg'"):
+    with pytest.raises(UsageError, match=r"optimizer \(--optimizer\) is 'sdg'"):
         model.train(X, Y, optimizer="sdg")
     with pytest.raises(DataError, match="no image can be set aside from 3"):
         model.train(X[:3], Y[:3], val_fraction=0.5)
@@ -209,3 +210,33 @@ def test_mistakes_are_told_before_a_run_begins() -> None:
     with pytest.raises(UsageError, match="there is no engine 'naive'"):
         toy.model(engine="naive")
     assert model.settings is None
+
+
+def test_a_run_that_is_not_begun_changes_nothing(tmp_path: Path) -> None:
+    model = toy.model()
+    model.fit(X, Y, epochs=1, val_fraction=0.2, schedule="constant")
+    model.save(tmp_path / "before.hubel")
+    other = {"preprocess": "centre", "optimizer": "sgd", "classes": toy.NAMES}
+    model.train(X / np.float32(9), Y, **other)
+    model.save(tmp_path / "after.hubel")
+    assert (tmp_path / "after.hubel").read_bytes() == (tmp_path / "before.hubel").read_bytes()
+    list(model.train(X, Y, resume=True, epochs=2))
+    whole = toy.model()
+    whole.fit(X, Y, epochs=2, val_fraction=0.2, schedule="constant")
+    assert toy.bits(model) == toy.bits(whole)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_has_64_bits(seed: int) -> None:
+    with pytest.raises(UsageError, match=r"seed is .*, not at least 0 and below 2\*\*64"):
+        toy.model(seed=seed)
+
+
+def test_a_model_shows_itself_in_one_line() -> None:
+    model = toy.model("conv3-4p1 relu\nconv3-4p1  # twice\nrelu " + "conv3-4p1 relu " * 9 + "fc")
+    shown = repr(model)
+    assert shown.startswith("Model('conv3-4p1 relu conv3-4p1 # twice relu conv3-4p1")
+    assert "…' on 6×6×1, 3 classes, " in shown
+    assert shown.endswith(" parameters, 0 epochs of training)")
+    assert "\n" not in shown
+    assert len(shown) < 140

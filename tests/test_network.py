@@ -53,7 +53,7 @@ def test_every_problem_is_raised_and_shown_in_its_place() -> None:
     assert [problem.code for problem in caught.value.problems] == ["misfit", "maxout", "classes"]
     assert str(caught.value) == (
         "the network has 3 problems:\n"
-        "  conv1: the window does not fit both ways: (7 − 3)/3 + 1 = 2.33; rows and columns 6 "
+        "  conv1: the window does not fit both ways: (7 − 3)/3 + 1 = 2.33; row and column 6 "
         "(counted from 0) would never be read. Fits: padding 1; stride 2; filter 4; "
         "round down with ~\n"
         "      conv3-8s3 relu\n"
@@ -63,7 +63,7 @@ def test_every_problem_is_raised_and_shown_in_its_place() -> None:
         "      maxout3 fc\n"
         "      ^^^^^^^\n"
         "  fc1: fc without a number has as many outputs as there are classes, and their number is "
-        "not known: write fc10 or give classes\n"
+        "not known: write fc10, or give it: --classes 10, or classes=10 in Python\n"
         "      maxout3 fc\n"
         "              ^^"
     )

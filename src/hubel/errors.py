@@ -13,6 +13,7 @@ __all__ = [
     "Problem",
     "UsageError",
     "excerpt",
+    "reason",
 ]
 
 
@@ -108,6 +109,15 @@ class NetworkError(HubelError, ValueError):
 
     def __str__(self) -> str:
         return self.what
+
+
+def reason(error: Exception) -> str:
+    """Why the system refused, as the end of a sentence.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory"))
+    'no such file or directory'
+    """
+    return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 def excerpt(text: str, span: tuple[int, int], width: int = 72) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from hubel.data.dataset import Dataset
 from hubel.data.image import Resize
 from hubel.data.preprocess import Preprocess
 from hubel.engine import Array
-from hubel.errors import DataError, FormatError, UsageError
+from hubel.errors import DataError, FormatError, HubelError, UsageError
 from hubel.graph import modes
 from hubel.graph.op import Graph, Value
 from hubel.graph.ops.loss import CrossEntropy
@@ -35,7 +36,7 @@ from hubel.train.initialise import initial
 from hubel.train.losses import softmax
 from hubel.train.metrics import Evaluation
 from hubel.train.progress import Progress
-from hubel.train.settings import EXTENDABLE, Settings, settings
+from hubel.train.settings import EXTENDABLE, SEEDS, Settings, settings
 from hubel.train.step import step_graph
 
 __all__ = ["Model", "load"]
@@ -77,6 +78,8 @@ class Model:
             net = Network(net, input, classes=None if classes is None else len(classes))
         elif input not in (None, net.input):
             raise UsageError(f"the network is for {describe(net.input)}, not {describe(input)}")
+        if not 0 <= seed < SEEDS:
+            raise UsageError(f"seed is {seed}, not at least 0 and below 2**64")
         self.network = net
         self.seed = seed
         self.initialisation = initialisation
@@ -86,13 +89,21 @@ class Model:
         self.progress: Progress | None = None
         self._fingerprint = ""
         self._resumable = False
-        self.classes = self._named(classes)
+        self.classes = _named(self.network, classes)
         self.session = engines.start(engine, threads, precision)
         for name, array in initial(net.built.parameters, initialisation, seed).items():
             self.session.write(name, array)
         for value in net.graph.with_role("statistic"):
             start = float(value.name.endswith("running_var"))
             self.session.write(value.name, np.full(value.shape, start, np.float32))
+
+    def __repr__(self) -> str:
+        text = shorten(" ".join(self.network.text.split()), 60, placeholder=" …")
+        epochs = self.progress.epoch if self.progress else 0
+        return (
+            f"Model({text!r} on {describe(self.network.input)}, {len(self.classes)} classes, "
+            f"{self.network.report.parameters:,} parameters, {epochs} epochs of training)"
+        )
 
     def train(
         self,
@@ -106,25 +117,26 @@ class Model:
     ) -> Generator[Event, None, None]:
         """Check everything, then return the run as a generator of events.
 
-        `x` and `y` are images and their classes, by number or by name, or `x` is a whole Dataset.
-        Without `validation`, `val_fraction` of the images is set aside for it. The `choices` are
-        those of `hubel.train.settings.Settings`. Leaving the generator ends the run; a run that was
-        left, or was loaded from a file, goes on with `resume`: the same data, the same choices,
-        except that it may last longer. Raises UsageError and DataError for what cannot be used, and
+        The model stays as it is until the first event is asked for. `x` and `y` are images and
+        their classes, by number or by name, or `x` is a whole Dataset. Without `validation`,
+        `val_fraction` of the images is set aside for it. The `choices` are those of
+        `hubel.train.settings.Settings`. Leaving the generator ends the run; a run that was left, or
+        was loaded from a file, goes on with `resume`: the same data, the same choices, except that
+        it may last longer. Raises UsageError and DataError for what cannot be used, and
         from the generator HubelError where the numbers are no longer finite.
         """
         chosen = self._resumed(choices) if resume else settings(**{"seed": self.seed, **choices})
         if isinstance(x, Dataset):
             if y is not None or validation is not None or classes is not None:
                 raise UsageError("a Dataset brings its own classes and validation images")
-            names = self._named(x.classes)
+            names = _named(self.network, x.classes)
             training, held_out = x.train, x.validation if len(x.validation) else None
             arrays.as_images(training.images, self.network.input)
         else:
             if y is None:
                 raise UsageError("the classes of the images are missing", hint="train(x, y)")
             given = arrays.names_in(y) if classes is None and not self.settings else classes
-            names = self.classes if given is None else self._named(given)
+            names = self.classes if given is None else _named(self.network, given)
             size = self.network.input
             training, held_out = arrays.as_split(x, y, size, names), None
             if validation is not None:
@@ -132,7 +144,7 @@ class Model:
             elif chosen.val_fraction:
                 training, held_out = arrays.held_out(training, chosen.val_fraction, chosen.seed)
         fingerprint = arrays.fingerprint(training, held_out, names)
-        progress = None
+        progress, preprocess = None, self.preprocess
         if resume:
             if fingerprint != self._fingerprint:
                 raise DataError(
@@ -140,18 +152,20 @@ class Model:
                     hint="resume with the same data, or start a new run on this one",
                 )
             progress = self.progress
+        elif chosen.preprocess is None:
+            preprocess = None
         else:
-            self.preprocess = (
-                None
-                if chosen.preprocess is None
-                else preprocessing.fit(training.images, chosen.preprocess)
-            )
-        self.classes, self.settings, self._fingerprint = names, chosen, fingerprint
-        self.progress, self._resumable = progress or Progress(), True
+            preprocess = preprocessing.fit(training.images, chosen.preprocess)
         graph = self.network.graph
-        return self._followed(
-            fit.train(self.session, graph, training, held_out, self.preprocess, chosen, progress)
-        )
+        events = fit.train(self.session, graph, training, held_out, preprocess, chosen, progress)
+
+        def run() -> Generator[Event, None, None]:
+            self.classes, self.settings, self._fingerprint = names, chosen, fingerprint
+            self.preprocess = preprocess
+            self.progress, self._resumable = progress or Progress(), True
+            yield from self._followed(events)
+
+        return run()
 
     def fit(
         self, x: ArrayLike | Dataset, y: Classes | None = None, **choices: Any
@@ -317,22 +331,6 @@ class Model:
                 self.progress = error.progress
                 raise
 
-    def _named(self, names: Sequence[str] | None) -> tuple[str, ...]:
-        (scores,) = self.network.graph.outputs
-        count = prod(self.network.graph[scores].shape)
-        if names is None:
-            return tuple(map(str, range(count)))
-        named = tuple(map(str, names))
-        if len(named) != count:
-            raise UsageError(
-                f"there are {len(named)} classes, and the network has {count} outputs",
-                hint="write fc without a number, and it has as many outputs as there are classes",
-            )
-        if len(set(named)) < count:
-            twice = sorted({name for name in named if named.count(name) > 1})
-            raise UsageError(f"two classes are called {', '.join(twice)}")
-        return named
-
     # An engine keeps what it prepared for a graph as long as it meets the very same one again.
 
     @cached_property
@@ -388,8 +386,13 @@ def load(
 ) -> Model:
     """The model that `Model.save` wrote; raises FormatError for a file that is damaged."""
     saved = checkpoint.read(path)
+    try:
+        network = Network(saved.net, input=saved.input, classes=len(saved.classes), fit=saved.fit)
+        _named(network, saved.classes)
+    except HubelError as error:
+        raise _misfit(path, error) from error
     model = Model(
-        Network(saved.net, input=saved.input, classes=len(saved.classes), fit=saved.fit),
+        network,
         seed=saved.seed,
         initialisation=saved.initialisation,
         engine=engine,
@@ -400,9 +403,30 @@ def load(
     try:
         model._restore(saved)
     except UsageError as error:
-        raise FormatError(
-            f"its parts do not fit together: {error.what}",
-            where=os.fspath(path),
-            hint="it was not written by Hubel, or changed since: take another copy",
-        ) from error
+        raise _misfit(path, error) from error
     return model
+
+
+def _misfit(path: str | os.PathLike[str], error: HubelError) -> FormatError:
+    return FormatError(
+        f"its parts do not fit together: {error.what}",
+        where=os.fspath(path),
+        hint="it was not written by Hubel, or changed since: take another copy",
+    )
+
+
+def _named(network: Network, names: Sequence[str] | None) -> tuple[str, ...]:
+    (scores,) = network.graph.outputs
+    count = prod(network.graph[scores].shape)
+    if names is None:
+        return tuple(map(str, range(count)))
+    named = tuple(map(str, names))
+    if len(named) != count:
+        raise UsageError(
+            f"there are {len(named)} classes, and the network has {count} outputs",
+            hint="write fc without a number, and it has as many outputs as there are classes",
+        )
+    if len(set(named)) < count:
+        twice = sorted({name for name in named if named.count(name) > 1})
+        raise UsageError(f"two classes are called {', '.join(twice)}")
+    return named

@@ -145,7 +145,7 @@ def test_a_run_that_stops_early_says_why(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--lr", 0.5), "a resumed run keeps its choices: it began with lr None, not lr 0.5"),
+        (("--lr", 0.5), "a resumed run keeps its choices: it began with lr 0.001, not lr 0.5"),
         (("--net", "fc"), "a resumed run keeps its data, net and engine, but --net was given"),
         (("--epochs", 1), "the run has 2 epochs behind it already"),
     ],
@@ -159,6 +159,22 @@ def test_a_resumed_run_keeps_its_choices(
     assert message in said.err
     (folder / "train" / "left" / "000.png").unlink()
     assert "are not those of the run" in hubel("train", "--resume", "runs/shapes-net").err
+
+
+def test_a_refused_resumption_leaves_the_settings_of_a_run_under_way(
+    hubel: Hubel, folder: Path
+) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="this system does not lock files")
+    hubel("train", folder, *FLAGS, "-q")
+    kept = Path("runs/shapes-net/settings.json")
+    before = kept.read_bytes()
+    with Path("runs/shapes-net/events.jsonl").open("a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        said = hubel("train", "--resume", "runs/shapes-net", "--epochs", 9)
+    assert "another process is training in this run folder" in said.err
+    assert kept.read_bytes() == before
+    hubel("train", "--resume", "runs/shapes-net", "--epochs", 3)
+    assert json.loads(kept.read_text())["training"]["epochs"] == 3
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"engine": 1, "net": {}, "data": {"a": 1}}'])
@@ -183,7 +199,10 @@ def test_what_check_warns_of_is_told_before_training(hubel: Hubel, folder: Path)
         (("train", "nowhere"), "nowhere: "),
         (("train", "digits", "--net", "conv3-8 rleu"), "rleu"),
         (("train", "digits", "--net", "conv9-3 fc"), "(8 − 9)/1 + 1 = 0"),
-        (("train", "digits", "--opt", "sdg"), "optimizer is 'sdg', not one of sgd, rmsprop"),
+        (
+            ("train", "digits", "--opt", "sdg"),
+            "optimizer (--optimizer) is 'sdg', not one of sgd, rmsprop",
+        ),
         (("train", "digits", "--epochs", "many"), "Invalid value for '--epochs'"),
         (("train", "digits", "--learning-rate", 1), "No such option"),
         (

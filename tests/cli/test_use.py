@@ -15,6 +15,7 @@ import pytest
 
 from hubel import __version__
 from hubel.cli import main
+from hubel.graph.check import check as hubel_check
 from tests.cli.conftest import Said, write_dataset, write_folder
 from tests.train import toy
 
@@ -55,6 +56,21 @@ def test_check_prints_the_table_and_exits_1_for_problems(hubel: Hubel) -> None:
     assert hubel("check", "conv3-8s3 fc10", "--input", "7x7x3", "--fit", "floor").status == 0
 
 
+def test_check_prints_a_line_a_layer_where_no_terminal_limits_it(
+    hubel: Hubel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    out = hubel("check", "vgg16").out
+    report = hubel_check("vgg16")
+    lines = out.splitlines()
+    for row in report.rows:
+        (line,) = [one for one in lines if one.startswith(f"{row.name} ")]
+        assert row.formula in line
+        assert row.parameter_formula in line
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, hubel("check", "vgg16").out.splitlines())) <= 80
+
+
 def test_check_prints_the_plan_of_a_training_step(hubel: Hubel) -> None:
     said = hubel("check", "conv3-4p1 relu fc10", "--input", "8x8x1", "--plan", "-b", "16")
     assert said.status == 0
@@ -67,12 +83,15 @@ def test_check_as_json(hubel: Hubel) -> None:
     report = json.loads(hubel("check", "lenet5", "--json").out)
     assert report["ok"] is True
     assert report["input"] == [28, 28, 1]
+    assert report["training"]["total"] > 0
+    bad = json.loads(hubel("check", "conv3-8s3", "--input", "7x7x3", "--json").out)
+    assert (bad["ok"], bad["training"]) == (False, None)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("check", "fc10"), "the size of the images is not known"),
+        (("check", "fc10"), "the size of the images is not known. Hint: give it: --input 32x32x3"),
         (
             ("check", "fc10", "--input", "32x32"),
             "--input 32x32 is no size. Hint: write HEIGHTxWIDTH",
@@ -135,11 +154,20 @@ def test_evaluate_finds_the_validation_images_of_the_training_again(
     assert (found["images"], found["correct"]) == (best["images"], best["correct"])
 
 
+def test_evaluate_scores_no_training_image_unasked(hubel: Hubel, run: Path, tmp_path: Path) -> None:
+    part = write_folder(tmp_path / "part", 60, toy.NAMES, seed=2)
+    flags = ("--engine", "reference", "-q")
+    assert " of 6 validation images (95 % interval " in hubel("evaluate", run, part, *flags).out
+    said = hubel("evaluate", run, part, *flags, "--split", "all")
+    assert " of 60 images, training images included (95 % interval " in said.out
+
+
 def test_classes_are_matched_by_name_not_by_place(hubel: Hubel, run: Path, tmp_path: Path) -> None:
     # Without "left" the folders' own numbers are shifted: middle is 0, right is 1.
     part = write_folder(tmp_path / "part", 60, toy.NAMES, seed=2)
     shutil.rmtree(part / "left")
-    found = json.loads(hubel("evaluate", run, part, "--engine", "reference", "--json", "-q").out)
+    flags = ("--split", "all", "--engine", "reference", "--json", "-q")
+    found = json.loads(hubel("evaluate", run, part, *flags).out)
     assert found["split"] == "all"
     assert found["images"] == 40
     assert found["accuracy"] > 0.9
@@ -182,12 +210,51 @@ def test_images_that_cannot_be_read_are_named(hubel: Hubel, run: Path, folder: P
     broken = folder / "train" / "left" / "broken.png"
     good = folder / "test" / "left" / "000.png"
     said = hubel("predict", run, broken, good, "--engine", "reference")
-    assert said.status == 0
-    assert said.out.startswith(f"image 2/2 {good}: ")
+    assert said.status == 2
+    assert said.out.startswith(f"image 1/2 {good}: ")
     assert said.err.startswith(f"hubel: {broken}: ")
+    listed = json.loads(hubel("predict", run, broken, good, "--engine", "reference", "--json").out)
+    assert [entry["image"] for entry in listed] == [str(broken), str(good)]
+    assert "it cannot be decoded" in listed[0]["error"] or "damaged" in listed[0]["error"]
+    assert "classes" in listed[1]
     alone = hubel("predict", run, broken, "--engine", "reference")
     assert (alone.status, alone.out) == (2, "")
-    assert "there is no such file or folder" in hubel("predict", run, "gone.png").err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_file_is_named_and_the_rest_predicted(
+    hubel: Hubel, run: Path, folder: Path, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    good = folder / "test" / "left" / "000.png"
+    said = hubel("predict", run, "gone.png", good, pipe, good, "--engine", "reference")
+    assert said.status == 2
+    assert [line.split()[1] for line in said.out.splitlines()] == ["1/4", "2/4"]
+    assert said.err.splitlines() == [
+        "hubel: gone.png: there is no such file",
+        f"hubel: {pipe}: it is not a regular file",
+    ]
+
+
+def test_other_files_in_a_folder_are_passed_over(
+    hubel: Hubel, run: Path, folder: Path, tmp_path: Path
+) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder / "test" / "left", mixed)
+    (mixed / "0.JPEG").write_bytes((mixed / "000.png").read_bytes())
+    for name in ("README.md", "notes.txt", "LICENSE"):
+        (mixed / name).write_text("no image")
+    said = hubel("predict", run, mixed, "--engine", "reference")
+    assert (said.status, said.err) == (0, "")
+    assert len(said.out.splitlines()) == 5
+    (mixed / "phone.heic").write_bytes(b"....ftypheic....")
+    said = hubel("predict", run, mixed, "--engine", "reference")
+    assert said.status == 2
+    assert "phone.heic: it is HEIC or a video" in said.err
+    for file in mixed.iterdir():
+        file.unlink()
+    assert "there is no image" in hubel("predict", run, mixed).err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")

@@ -87,3 +87,11 @@ def test_values_that_are_no_numbers_are_found(bad: float) -> None:
     x[[7, 9], 1, 1, 1] = bad
     with pytest.raises(DataError, match=r"2 of 60 images .* the first at index 7"):
         split_arrays(x, Y)
+
+
+def test_a_dataset_shows_itself_without_pixels() -> None:
+    data = split_arrays(np.zeros((6, 4, 4), np.uint8), ["cat", "dog"] * 3)
+    assert repr(data) == (
+        "Dataset('arrays', 2 classes, train=Split(4 images of 4×4×1, uint8), "
+        "validation=Split(2 images of 4×4×1, uint8), test=None)"
+    )

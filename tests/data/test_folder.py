@@ -101,7 +101,7 @@ def test_refusals_say_what_was_found_and_what_is_expected(tmp_path: Path) -> Non
     assert f"Hint: give {LAYOUT}" in refused(tmp_path)
     make(tmp_path, "cat/1")
     assert "found one class folder, 'cat'; a classifier needs at least two" in refused(tmp_path)
-    assert "No such file or directory" in refused(tmp_path / "none")
+    assert "no such file or directory" in refused(tmp_path / "none")
     assert "this is a file, not a folder" in refused(tmp_path / "1.jpg")
     (tmp_path / "dog").mkdir()
     (tmp_path / "10").mkdir()

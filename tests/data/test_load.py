@@ -157,6 +157,29 @@ def test_unused_entries_and_leftovers_are_forgotten(images: Maker, cache_folder:
     assert entries(cache_folder) == [".json", ".pixels"]
 
 
+def test_pixels_that_a_kill_left_without_their_facts_are_forgotten(
+    images: Maker, cache_folder: Path
+) -> None:
+    folder = cache_folder / "images"
+    folder.mkdir(parents=True)
+    for name in ("old", "new"):
+        (folder / f"{name}.pixels").write_bytes(b"pixels")
+    os.utime(folder / "old.pixels", (0, 0))
+    load(images(*NAMES))
+    left = next(folder.glob("*.json")).with_suffix(".pixels")
+    os.utime(left, (0, 0))
+    load(images(*NAMES), size=(3, 3))
+    assert not (folder / "old.pixels").exists()
+    assert (folder / "new.pixels").exists()
+    assert left.exists()
+
+
+def test_no_row_is_not_kept(cache_folder: Path) -> None:
+    with pytest.raises(caching.CacheError, match="there is nothing to keep"):
+        caching.store("key", 0, (2, 2, 1), [], dict)
+    assert entries(cache_folder) == []
+
+
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert str(caching.directory()) == os.environ["HUBEL_CACHE"]
     monkeypatch.delenv("HUBEL_CACHE")
@@ -375,3 +398,20 @@ def test_bad_arguments(images: Maker) -> None:
         load(root, resize="zoom")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="channels is 2"):
         load(root, channels=2)
+
+
+def test_a_name_that_is_nothing_is_met_with_the_names_there_are() -> None:
+    with pytest.raises(DataError) as caught:
+        load("nosuch")
+    assert str(caught.value) == (
+        "nosuch: there is no such folder or dataset. Hint: give a folder with a folder of images "
+        "for each class, or one of digits, mnist, fashion-mnist, cifar10."
+    )
+
+
+def test_what_a_folder_of_validation_images_leaves_out_is_a_note(images: Maker) -> None:
+    root = images("train/a/1", "train/a/2", "train/b/1", "train/c/1", "val/b/2")
+    used = "Validation uses val/: no share of the training images is set aside."
+    missing = "val/ has no image of a, c: validation says nothing about that."
+    assert load(root).notes == (used, missing)
+    assert load(root, val_fraction=0).notes == (missing,)

@@ -271,3 +271,11 @@ def test_published_checksums_have_the_form_of_one() -> None:
     files = [file for published in named._PUBLISHED.values() for file in published.files]
     assert len({file.md5 for file in files}) == len(files) == 9
     assert all(len(bytes.fromhex(file.md5)) == 16 for file in files)
+
+
+def test_what_is_done_to_all_images_is_told_as_of_folders() -> None:
+    assert load("digits", size=(16, 16), channels=3).conversions == {
+        "grey to colour": 1797,
+        "resized": 1797,
+    }
+    assert load("digits").conversions == {}

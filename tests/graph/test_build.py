@@ -81,7 +81,7 @@ def test_a_stride_that_does_not_fit_is_refused_with_the_numbers() -> None:
     assert problem.span == (0, 9)
     assert str(problem) == (
         "conv1: the window does not fit both ways: (7 − 3)/3 + 1 = 2.33; "
-        "rows and columns 6 (counted from 0) would never be read"
+        "row and column 6 (counted from 0) would never be read"
     )
 
 
@@ -250,7 +250,7 @@ def test_the_same_text_builds_the_same() -> None:
             "fc",
             RGB,
             "fc1: fc without a number has as many outputs as there are classes, and their number "
-            "is not known: write fc10 or give classes",
+            "is not known: write fc10, or give it: --classes 10, or classes=10 in Python",
         ),
         (
             "[conv3-3 | ]",
@@ -267,7 +267,7 @@ def test_the_same_text_builds_the_same() -> None:
             "conv3-4s2",
             (7, 8, 3),
             "conv1: the window does not fit horizontally: (8 − 3)/2 + 1 = 3.5; "
-            "columns 7 (counted from 0) would never be read",
+            "column 7 (counted from 0) would never be read",
         ),
     ],
 )

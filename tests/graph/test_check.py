@@ -62,7 +62,7 @@ class TestLecture:
         assert (problem.code, problem.layer, problem.span) == ("misfit", "conv1", (0, 9))
         assert problem.formula == "(7 − 3)/3 + 1 = 2.33"
         assert str(problem) == (
-            "conv1: the window does not fit both ways: (7 − 3)/3 + 1 = 2.33; rows and columns 6 "
+            "conv1: the window does not fit both ways: (7 − 3)/3 + 1 = 2.33; row and column 6 "
             "(counted from 0) would never be read. Fits: padding 1; stride 2; filter 4; "
             "input 6×6×1; round down with ~"
         )
@@ -251,7 +251,18 @@ class TestProblems:
     def test_too_few_scores_for_the_classes(self) -> None:
         report = check("conv3-8 relu fc10", (8, 8, 1), classes=12)
         assert str(report.problems[0]) == (
-            "fc1: it gives 10 scores, but there are 12 classes: write 12 or more"
+            "fc1: it gives 10 scores, but there are 12 classes: write fc or fc12"
+        )
+
+    def test_too_many_scores_for_the_classes(self) -> None:
+        report = check("conv3-8 relu fc12", (8, 8, 1), classes=10)
+        assert str(report.problems[0]) == (
+            "fc1: it gives 12 scores, but there are 10 classes: write fc or fc10"
+        )
+        report = check("conv3-8 relu conv1-12 gap", (8, 8, 1), classes=10)
+        assert str(report.problems[0]) == (
+            "gap1: it gives 12 scores, but there are 10 classes: give the last layer with weights "
+            "10 filters, or end in fc"
         )
 
     def test_very_many_problems_end_the_pass(self) -> None:
@@ -287,7 +298,7 @@ class TestProblems:
                 for tap in range(layer.size[0])  # type: ignore[union-attr,index]
             }
             told: set[int] = set()
-            numbers = problem.unread.removeprefix("rows and columns ").split(" (")[0]
+            numbers = re.sub(r"^rows? and columns? | \(.*", "", problem.unread)
             for run in filter(None, numbers.split(", ")):
                 first, _, last = run.partition("–")
                 told.update(range(int(first), int(last or first) + 1))
@@ -408,18 +419,23 @@ class TestWarnings:
         found = warning(check("conv5-10p2", (32, 32, 3)), "no-scores")
         assert "ends in maps, 32×32×10" in found.message
 
-    def test_more_scores_than_classes(self) -> None:
-        assert codes(check("conv3-8 relu fc10", (8, 8, 3), classes=7)) == ["scores"]
-
 
 class TestMemory:
     def test_one_layer_counted_by_hand(self) -> None:
         memory = check("fc10", (32, 32, 3)).training_memory(batch_size=8)
         assert memory.weights == memory.gradients == memory.optimizer == 4 * 30_730
         # Images, labels, and at the loss scores, losses and probabilities.
-        assert memory.activations == 4 * 8 * (3072 + 1 + 10 + 1 + 10)
+        assert memory.activations == 8 * (4 * (3072 + 10 + 1 + 10) + 8)
         assert memory.activation_gradients == 0
         assert memory.total == 3 * 4 * 30_730 + memory.activations
+
+    def test_positions_in_a_window_of_more_than_256_take_two_bytes(self) -> None:
+        kept = {
+            size: check(f"pool{size} fc10", (size, size, 64)).training_memory(1).activations
+            - 4 * size * size * 64
+            for size in (16, 17)
+        }
+        assert kept[17] - kept[16] == 64
 
     def test_it_grows_with_the_batch_and_the_optimizer(self) -> None:
         report = check("cs231n")

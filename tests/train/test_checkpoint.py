@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hubel.errors import FormatError, HubelError
+from hubel.errors import FormatError, HubelError, UsageError
 from hubel.formats import weights
 from hubel.model import load
 from tests.train import toy
@@ -83,6 +83,16 @@ def edited(path: Path, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
+        ({"seed": float("inf")}, "it lacks what a model has: OverflowError"),
+        ({"seed": 2**64}, f"its seed is {2**64}, not at least 0 and below 2**64"),
+        ({"seed": -1}, "its seed is -1, not at least 0 and below 2**64"),
+        ({"input": [float("inf"), 1, 1]}, "it lacks what a model has: OverflowError"),
+        ({"initialisation": "best"}, "its initialisation is 'best', not one of he, xavier"),
+        ({"classes": ["a", "b", "a"]}, "two of its classes have the same name"),
+        ({"net": "conv9-4 fc"}, "its parts do not fit together: the network has"),
+        ({"net": "rleu fc"}, "its parts do not fit together: the network has"),
+        ({"net": "fc7"}, "its parts do not fit together: "),
+        ({"input": [0, 6, 1]}, "its parts do not fit together: "),
         ({"fit": "loose"}, "its fit is 'loose', not one of strict, floor, ceil"),
         ({"resize": 3}, "its resize is 3, not one of squash, pad, crop"),
         ({"input": [6, 6]}, "it lacks what a model has"),
@@ -107,6 +117,11 @@ def test_a_file_whose_parts_cannot_be_is_refused(
     assert str(caught.value).startswith(str(path))
 
 
+def test_an_engine_that_there_is_not_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no engine 'naive'"):
+        load(saved(tmp_path), engine="naive")
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     weights.write(tmp_path / "a.safetensors", {"w": np.zeros(3)}, {})
     with pytest.raises(FormatError, match="it holds arrays, but no Hubel model"):
@@ -127,3 +142,18 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(FormatError, match="the checksum does not match the content"):
         load(path)
+
+
+def test_what_the_system_refuses_to_write_is_told_of_the_file_itself(tmp_path: Path) -> None:
+    model = toy.model()
+    folder = tmp_path / "folder.hubel"
+    (folder / "inside").mkdir(parents=True)
+    for target, why in (
+        (tmp_path / "gone" / "a.hubel", "no such file or directory"),
+        (folder, ""),
+    ):
+        with pytest.raises(HubelError) as caught:
+            model.save(target)
+        assert str(caught.value).startswith(f"{target}: the model cannot be saved: {why}")
+        assert "Hint: give the name of a file in a folder that exists" in str(caught.value)
+    assert list(tmp_path.glob("**/*.tmp")) == []

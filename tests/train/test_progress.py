@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -29,8 +30,15 @@ def test_steps_add_up_and_an_epoch_clears_them() -> None:
 
 
 def test_json_keeps_every_bit() -> None:
-    progress = Progress().after(epoch(1, 1 / 3, 2 / 3, best=True)).after(step(1, 0.1 + 0.2))
+    row = replace(epoch(1, 1 / 3, 2 / 3, best=True), seconds=None, images_per_second=None)
+    progress = Progress().after(row).after(step(1, 0.1 + 0.2))
     assert from_dict(json.loads(json.dumps(progress.as_dict()))) == progress
+
+
+def test_timings_are_not_kept() -> None:
+    row = epoch(1, 0.5, 1.0, best=True)
+    slower = replace(row, seconds=99.0, images_per_second=0.1)
+    assert Progress().after(row).as_dict() == Progress().after(slower).as_dict()
 
 
 def test_the_best_is_decided_by_accuracy_then_by_loss() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import multiprocessing
+from collections.abc import Generator
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from hubel.errors import HubelError, UsageError
 from hubel.model import load
 from hubel.train import run
+from hubel.train.events import Event
 from hubel.train.metrics import Evaluation
 from tests.train import toy
 
@@ -62,6 +65,51 @@ def test_a_run_leaves_its_history_events_best_and_last(tmp_path: Path) -> None:
     assert best.progress.epoch == model.progress.best.epoch
 
 
+@pytest.mark.parametrize("engine", ["reference", "native"])
+def test_equal_runs_leave_equal_bytes(tmp_path: Path, engine: str) -> None:
+    def leave(name: str, steps: int | None, **choices: int) -> list[str]:
+        folder = tmp_path / name
+        folder.mkdir()
+        model = toy.model(engine=engine, **choices)
+        stream = run.record(model, model.train(X, Y, **RECIPE), folder)
+        list(islice(stream, steps))
+        stream.close()
+        if steps is not None:
+            model = load(folder / "last.hubel", engine=engine, **choices)
+            list(run.record(model, model.train(X, Y, resume=True), folder))
+        return [
+            hashlib.sha256((folder / file).read_bytes()).hexdigest()
+            for file in ("last.hubel", "best.hubel")
+        ]
+
+    once = leave("once", None)
+    assert leave("again", None) == once
+    # After two steps, and after all of the first epoch.
+    assert leave("early", 3) == once
+    assert leave("late", 7) == once
+    if engine == "native":
+        assert leave("one", None, threads=1) == leave("two", None, threads=2) == once
+
+
+def test_a_resumed_run_keeps_the_timings_of_its_earlier_epochs(tmp_path: Path) -> None:
+    def timed() -> list[dict[str, str]]:
+        with (tmp_path / "history.csv").open() as file:
+            return list(csv.DictReader(file))
+
+    model = toy.model()
+    list(run.record(model, model.train(X, Y, **RECIPE), tmp_path))
+    before = timed()
+    again = load(tmp_path / "last.hubel", engine="reference")
+    list(run.record(again, again.train(X, Y, resume=True, epochs=3), tmp_path))
+    assert timed()[:2] == before
+    assert all(float(row["seconds"]) > 0 for row in timed())
+    (tmp_path / "history.csv").unlink()
+    last = load(tmp_path / "last.hubel", engine="reference")
+    list(run.record(last, last.train(X, Y, resume=True, epochs=4), tmp_path))
+    assert [row["seconds"] == "" for row in timed()] == [True, True, True, False]
+    assert [row["loss"] for row in timed()[:2]] == [row["loss"] for row in before]
+
+
 def test_a_run_that_is_left_saves_where_it_was(tmp_path: Path) -> None:
     whole = toy.model()
     whole.fit(X, Y, **RECIPE)
@@ -76,6 +124,48 @@ def test_a_run_that_is_left_saves_where_it_was(tmp_path: Path) -> None:
     list(run.record(again, again.train(X, Y, resume=True), tmp_path))
     assert toy.bits(again) == toy.bits(whole)
     assert lines(tmp_path)[-1]["event"] == "ended"
+
+
+def test_an_interruption_within_a_step_keeps_the_last_good_file(tmp_path: Path) -> None:
+    whole = toy.model()
+    whole.fit(X, Y, **RECIPE)
+    model = toy.model()
+
+    def interrupted() -> Generator[Event, None, None]:
+        yield from islice(model.train(X, Y, **RECIPE), 3)
+        model.set_parameters({"fc1.bias": [9.0, 9.0, 9.0]})
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run.record(model, interrupted(), tmp_path))
+    assert lines(tmp_path)[-1] == {"event": "interrupted"}
+    again = load(tmp_path / "last.hubel", engine="reference")
+    list(run.record(again, again.train(X, Y, resume=True), tmp_path))
+    assert toy.bits(again) == toy.bits(whole)
+
+
+def test_a_run_that_goes_on_logs_where(tmp_path: Path) -> None:
+    model = toy.model()
+    stream = run.record(model, model.train(X, Y, **RECIPE), tmp_path)
+    list(islice(stream, 3))
+    stream.close()
+    again = load(tmp_path / "last.hubel", engine="reference")
+    list(run.record(again, again.train(X, Y, resume=True), tmp_path))
+    begun = [line for line in lines(tmp_path) if line["event"] == "started"]
+    assert [(line["epoch"], line["step"]) for line in begun] == [(0, 0), (0, 2)]
+    kept = json.loads((tmp_path / "settings.json").read_text())
+    assert kept["training"]["batch_size"] == 16
+
+
+def test_what_the_events_raise_is_not_taken_for_the_folders_fault(tmp_path: Path) -> None:
+    model = toy.model()
+
+    def unreadable() -> Generator[Event, None, None]:
+        yield from islice(model.train(X, Y, **RECIPE), 2)
+        raise OSError(5, "Input/output error", "cats/1.jpg")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        list(run.record(model, unreadable(), tmp_path))
 
 
 def test_a_run_that_fails_keeps_its_last_good_files_and_says_why(tmp_path: Path) -> None:
@@ -120,6 +210,7 @@ def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
     next(stream)
     with pytest.raises(UsageError, match="another process is training in this run folder"):
         next(run.record(second, second.train(X, Y, **RECIPE), tmp_path))
+    assert not [line for line in lines(tmp_path) if line["event"] != "started"]
     stream.close()
 
 
@@ -130,6 +221,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     model = toy.model()
     with pytest.raises(HubelError, match="the run folder cannot be written: no such file"):
         list(run.record(model, model.train(X, Y, **RECIPE), tmp_path / "gone"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").symlink_to("/dev/full")
+    model = toy.model()
+    with pytest.raises(HubelError, match="cannot be written: no space left on device"):
+        list(run.record(model, model.train(X, Y, **RECIPE), tmp_path))
 
 
 def test_confusion_has_a_row_a_class(tmp_path: Path) -> None:

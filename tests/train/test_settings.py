@@ -14,28 +14,40 @@ def test_the_learning_rate_is_the_optimizers_usual_one() -> None:
     assert settings(optimizer="adam", lr=0.5).rate == 0.5
 
 
+def test_a_learning_rate_that_nobody_chose_is_recorded() -> None:
+    assert settings(optimizer="sgd").lr == 0.01
+    assert from_dict({"optimizer": "adam", "lr": None}).lr == 0.001
+
+
 def test_all_problems_are_named_at_once() -> None:
     with pytest.raises(UsageError) as caught:
         settings(optimizer="sdg", epochs=0, lr=-1.0, momentum=1.0, flip="yes")
     assert caught.value.what.split("; ") == [
-        "optimizer is 'sdg', not one of sgd, rmsprop, adam, adamw",
-        "epochs is 0, not a whole number of at least 1",
-        "momentum is 1.0, not a number of at least 0 and below 1",
-        "lr is -1.0, not a number of at least 0",
-        "flip is 'yes', not True or False",
+        "optimizer (--optimizer) is 'sdg', not one of sgd, rmsprop, adam, adamw",
+        "epochs (--epochs) is 0, not a whole number of at least 1",
+        "momentum (--momentum) is 1.0, not a number of at least 0 and below 1",
+        "lr (--lr) is -1.0, not a number of at least 0",
+        "flip (--flip) is 'yes', not True or False",
     ]
 
 
 @pytest.mark.parametrize(
     ("choices", "what"),
     [
-        ({"lr": float("nan")}, "lr is nan"),
-        ({"time": float("inf")}, "time is inf"),
-        ({"epochs": True}, "epochs is True"),
-        ({"epochs": 2.5}, "epochs is 2.5"),
-        ({"patience": 0}, "patience is 0, not a whole number of at least 1"),
-        ({"nesterov": True}, "nesterov needs the optimizer sgd with a momentum above 0"),
-        ({"loss": "hinge", "label_smoothing": 0.1}, "label_smoothing needs the loss cross-entropy"),
+        ({"lr": float("nan")}, "lr (--lr) is nan"),
+        ({"time": float("inf")}, "time (--time) is inf"),
+        ({"epochs": True}, "epochs (--epochs) is True"),
+        ({"epochs": 2.5}, "epochs (--epochs) is 2.5"),
+        ({"seed": 2**64}, f"seed (--seed) is {2**64}, not below 2**64"),
+        ({"patience": 0}, "patience (--patience) is 0, not a whole number of at least 1"),
+        (
+            {"nesterov": True},
+            "nesterov (--nesterov) needs the optimizer sgd with a momentum above 0",
+        ),
+        (
+            {"loss": "hinge", "label_smoothing": 0.1},
+            "label_smoothing (--label-smoothing) needs the loss cross-entropy",
+        ),
         ({"preprocess": "zca"}, "not one of None, none, centre, mean-image, normalise"),
     ],
 )

@@ -28,6 +28,13 @@ def test_one_layer_in_full() -> None:
     ]
 
 
+def test_a_report_prints_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
+    for text in ("conv5-10p2 relu fc10", BROKEN):
+        report = check(text, (32, 32, 3))
+        assert str(report) == render(report, width=90)
+
+
 def test_eighty_columns_put_the_arithmetic_below_its_layer() -> None:
     report = check("conv5-10p2 relu fc10", (32, 32, 3))
     assert render(report, width=80) == (
@@ -73,7 +80,7 @@ def test_problems_show_their_place_and_their_fixes() -> None:
         "    conv3-8s3 relu fc10\n"
         "    ^^^^^^^^^\n"
         "  (7 − 3)/3 + 1 = 2.33\n"
-        "  rows and columns 6 (counted from 0) would never be read\n"
+        "  row and column 6 (counted from 0) would never be read\n"
         "  fits: padding 1\n"
         "        stride 2\n"
         "        filter 4\n"

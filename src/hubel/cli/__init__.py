@@ -12,7 +12,7 @@ import typer
 
 from hubel import __version__
 from hubel.cli import check, evaluate, info, predict, train
-from hubel.errors import HubelError
+from hubel.errors import HubelError, reason
 
 __all__ = ["app", "main"]
 
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        return _fail(f"{error.filename}: {(error.strerror or str(error)).lower()}")
+        return _fail(f"{error.filename}: {reason(error)}")
     return status if isinstance(status, int) else 0
 
 

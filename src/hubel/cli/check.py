@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from typing import Annotated
@@ -50,7 +51,9 @@ def check(
     elif json:
         print_json(report.to_dict())
     else:
-        width = shutil.get_terminal_size((100, 24)).columns
+        # Whatever reads a pipe wants a layer a line, however long.
+        wrapped = sys.stdout.isatty() or "COLUMNS" in os.environ
+        width = shutil.get_terminal_size((100, 24)).columns if wrapped else sys.maxsize
         print(summary.render(report, width=width, color=has_color(sys.stdout)))
     if not report.ok:
         raise typer.Exit(1)

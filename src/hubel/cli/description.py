@@ -9,7 +9,7 @@ from typing import Any
 
 from hubel.graph.shape import describe
 from hubel.train.checkpoint import read
-from hubel.train.events import EpochDone
+from hubel.train.events import TIMINGS, EpochDone
 from hubel.views.progress import percent
 
 __all__ = ["described", "lines"]
@@ -36,7 +36,7 @@ def described(path: Path) -> dict[str, Any]:
         "training": asdict(training.settings) if training else None,
         "epoch": training.progress.epoch if training else 0,
         "resumable": training.resumable if training else False,
-        "best": asdict(best) if best else None,
+        "best": _without_timings(best) if best else None,
     }
 
 
@@ -60,11 +60,15 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
         ", can be resumed" if facts["resumable"] else ""
     )
     if facts["best"]:
-        best = EpochDone(**facts["best"])
-        shares = f"training accuracy {percent(best.accuracy)}"
-        if best.validation_accuracy is not None:
-            shares += f", validation accuracy {percent(best.validation_accuracy)}"
-        yield f"best           epoch {best.epoch}, {shares}"
+        best = facts["best"]
+        shares = f"training accuracy {percent(best['accuracy'])}"
+        if best["validation_accuracy"] is not None:
+            shares += f", validation accuracy {percent(best['validation_accuracy'])}"
+        yield f"best           epoch {best['epoch']}, {shares}"
+
+
+def _without_timings(row: EpochDone) -> dict[str, Any]:
+    return {name: value for name, value in asdict(row).items() if name not in TIMINGS}
 
 
 def _preprocessing(fields: Mapping[str, Any] | None) -> str:

@@ -15,7 +15,7 @@ def evaluate(
     data: Annotated[str, typer.Argument(help="A folder of class folders, or a dataset's name.")],
     split: Annotated[
         str | None,
-        typer.Option(help="test, val or all. [test where there is one, else all]"),
+        typer.Option(help="test, val or all. [test where there is one, else val]"),
     ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Where a named dataset lies already.")
@@ -46,8 +46,7 @@ def evaluate(
     if json:
         print_json({"split": name, **measured.as_dict(), "per_class": by_class})
         return
-    of = "labelled" if name == "all" else name
-    print(f"{evaluation_line(measured, of)}, loss {measured.loss:.4f}")
+    print(f"{evaluation_line(measured, name)}, loss {measured.loss:.4f}")
     width = max(map(len, by_class))
     for label, share in by_class.items():
         print(f"  {label:<{width}}  {'no image' if share is None else percent(share)}")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubel.data.folder import natural_key
-from hubel.data.image import Picture, decode, decoder_warnings
+from hubel.data.image import SUFFIXES, Picture, decode, decoder_warnings
 from hubel.errors import DataError, UsageError
 from hubel.model import Model
 
@@ -22,27 +22,25 @@ __all__ = ["Read", "listed", "readable"]
 class Read:
     """An image that could be read: its own (height, width), and its classes' probabilities."""
 
-    path: Path
     size: tuple[int, int]
     probabilities: NDArray[Any]
 
 
 def listed(paths: Sequence[Path]) -> list[Path]:
-    """The files among the paths, and in folders among them all files in order, hidden ones aside.
+    """The paths, with the images in a folder in its place, in order and without hidden ones.
 
-    Raises UsageError for a path that is not there, and where there is no file at all.
+    In a folder the suffix says what is an image. Raises UsageError where there is nothing at all.
     """
     files: list[Path] = []
     for path in paths:
-        if not path.exists():
-            raise UsageError("there is no such file or folder", where=str(path))
         if not path.is_dir():
             files.append(path)
             continue
         inside = [
             file
             for file in path.rglob("*")
-            if file.is_file()
+            if file.suffix.lower() in SUFFIXES
+            and file.is_file()
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
         ]
         files += sorted(inside, key=lambda file: natural_key(str(file)))
@@ -51,8 +49,10 @@ def listed(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def readable(model: Model, paths: Sequence[Path], batch_size: int) -> Iterator[Read | DataError]:
-    """Each image in order with its probabilities, or the reason why it cannot be read."""
+def readable(
+    model: Model, paths: Sequence[Path], batch_size: int
+) -> Iterator[tuple[Path, Read | DataError]]:
+    """Each path in order with the image's probabilities, or why it cannot be read."""
     for some in _batches(paths, batch_size):
         with decoder_warnings():
             pictures = [_decoded(model, path) for path in some]
@@ -60,9 +60,9 @@ def readable(model: Model, paths: Sequence[Path], batch_size: int) -> Iterator[R
         probabilities = iter(model.predict(np.stack(sound)) if sound else ())
         for path, picture in zip(some, pictures, strict=True):
             if isinstance(picture, DataError):
-                yield picture
+                yield path, picture
             else:
-                yield Read(path, picture.size, next(probabilities))
+                yield path, Read(picture.size, next(probabilities))
 
 
 def _batches(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:

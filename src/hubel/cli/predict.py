@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ def predict(
     threads: Annotated[int | None, typer.Option(help="Threads. [all]")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Name the most probable classes of images."""
+    """Name the most probable classes of images; the exit status is 2 if any cannot be read."""
     from hubel.cli.pictures import Read, listed, readable
     from hubel.cli.terminal import say
     from hubel.cli.values import model_file, print_json
@@ -28,21 +28,22 @@ def predict(
 
     trained = load(model_file(model), engine=engine, threads=threads)
     paths = listed(images)
-    results = []
-    for number, found in enumerate(readable(trained, paths, _BATCH), 1):
+    results: list[dict[str, Any]] = []
+    number = 0
+    for path, found in readable(trained, paths, _BATCH):
         if not isinstance(found, Read):
             say(f"hubel: {found}")
+            results.append({"image": str(path), "error": found.what})
             continue
+        number += 1
         order = (-found.probabilities).argsort(kind="stable")[:top]
         likely = {trained.classes[place]: float(found.probabilities[place]) for place in order}
         height, width = found.size
-        results.append(
-            {"image": str(found.path), "height": height, "width": width, "classes": likely}
-        )
+        results.append({"image": str(path), "height": height, "width": width, "classes": likely})
         if not json:
             named = ", ".join(f"{label} {share:.2f}" for label, share in likely.items())
-            print(f"image {number}/{len(paths)} {found.path}: {height}x{width} {named}")
+            print(f"image {number}/{len(paths)} {path}: {height}x{width} {named}")
     if json:
         print_json(results)
-    if not results:
+    if number < len(paths):
         raise typer.Exit(2)

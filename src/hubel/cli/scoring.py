@@ -50,7 +50,9 @@ def chosen_split(
     if data.test is not None and len(data.test):
         splits["test"] = (data.test,)
     splits["all"] = (data.train, data.validation, *splits.get("test", ()))
-    name = split or ("test" if "test" in splits else "all")
+    # Images that a model was trained on flatter it: they are only scored where they are asked for,
+    # or where there are no others.
+    name = split or next((name for name in ("test", "val") if any(splits.get(name, ()))), "all")
     if name not in splits or not sum(map(len, splits[name])):
         raise UsageError(
             f"--split {name} has no images here",
@@ -62,5 +64,8 @@ def chosen_split(
     images = parts[0].images
     if len(parts) > 1:
         images = np.concatenate([part.images for part in parts])
-    words = {"val": "validation", "all": "all"}
-    return words.get(name, name), images, number[np.concatenate([part.labels for part in parts])]
+    return (
+        "validation" if name == "val" else name,
+        images,
+        number[np.concatenate([part.labels for part in parts])],
+    )

@@ -16,10 +16,10 @@ from hubel.cli.terminal import has_color, interruptible, is_terminal, say
 from hubel.cli.values import image_size, print_json
 from hubel.data import load as load_data
 from hubel.data.dataset import Dataset
-from hubel.errors import FormatError, UsageError
+from hubel.errors import FormatError, UsageError, reason
 from hubel.model import Model, load
 from hubel.network import Network
-from hubel.notation.named import find, read_header
+from hubel.notation.named import Header, find, read_header
 from hubel.notation.parse import parse
 from hubel.train.events import Event
 from hubel.train.metrics import Evaluation
@@ -33,7 +33,7 @@ from hubel.train.run import (
     write_confusion,
     write_json,
 )
-from hubel.train.settings import settings
+from hubel.train.settings import Settings, settings
 from hubel.views.progress import shown
 
 __all__ = ["Run", "follow", "resumed", "started"]
@@ -44,13 +44,14 @@ _VAL_FRACTION = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """A run about to begin: its events are not yet asked for."""
+    """A run about to begin: its events are not yet asked for. `about` is kept in its settings."""
 
     model: Model
     engine: str
     data: Dataset
     events: Generator[Event, None, None]
     folder: Path
+    about: Mapping[str, Any]
 
 
 def started(
@@ -67,28 +68,11 @@ def started(
         usual = CHOICES
     chosen = settings(**{"val_fraction": _VAL_FRACTION, **usual, **choices})
     text, name = "", report.DEFAULT
-    header = read_header("")
     if "net" in fixed:
         text, name = find(fixed["net"])
         name = Path(name).stem or "net"
-        header = read_header(text)
         parse(text)
-    size, channels = None, fixed.get("channels")
-    if "size" in fixed:
-        size = image_size(fixed["size"])
-    elif header.input is not None:
-        size = header.input[:2]
-    if channels is None and header.input is not None and header.input[2] in (1, 3):
-        channels = header.input[2]
-    source = _Source(
-        fixed["data"],
-        size,
-        channels,
-        fixed.get("resize", "squash"),
-        None if "data_dir" not in fixed else str(fixed["data_dir"].resolve()),
-        chosen.val_fraction,
-        chosen.seed,
-    )
+    source = _source(fixed, read_header(text), chosen)
     data = source.load(quiet)
     height, width, depth = data.train.images.shape[1:]
     network = Network(text or default_net(height, width), (height, width, depth), len(data.classes))
@@ -105,27 +89,50 @@ def started(
     events = model.train(data, **asdict(chosen))
     title = Path(data.name).name if name == report.DEFAULT else f"{Path(data.name).name}-{name}"
     folder = create(fixed.get("out", Path("runs")), fixed.get("name", title))
-    write_json(
-        folder / SETTINGS,
-        {
-            "hubel": __version__,
-            "engine": engine,
-            "data": asdict(source.anywhere()),
-            "images": {
-                "training": len(data.train),
-                "validation": len(data.validation),
-                "test": len(data.test) if data.test else 0,
-            },
-            "left_out": [str(problem) for problem in data.problems],
-            "classes": data.classes,
-            "net": {"name": name, "text": network.text, "input": network.input},
-            "initialisation": model.initialisation,
-            "training": asdict(chosen),
-        },
-    )
     if not quiet:
         _announce(model, engine, data, name, folder)
-    return Run(model, engine, data, events, folder)
+    about = _about(model, engine, data, name, source)
+    return Run(model, engine, data, events, folder, about)
+
+
+def _source(fixed: Mapping[str, Any], header: Header, chosen: Settings) -> _Source:
+    """Where the images come from, in the size and depth that is asked for or that the net names."""
+    size, channels = None, fixed.get("channels")
+    if "size" in fixed:
+        size = image_size(fixed["size"])
+    elif header.input is not None:
+        size = header.input[:2]
+    if channels is None and header.input is not None and header.input[2] in (1, 3):
+        channels = header.input[2]
+    return _Source(
+        fixed["data"],
+        size,
+        channels,
+        fixed.get("resize", "squash"),
+        None if "data_dir" not in fixed else str(fixed["data_dir"].resolve()),
+        chosen.val_fraction,
+        chosen.seed,
+    )
+
+
+def _about(
+    model: Model, engine: str, data: Dataset, name: str, source: _Source
+) -> Mapping[str, Any]:
+    """What the settings of a run say beside the choices of its training."""
+    return {
+        "hubel": __version__,
+        "engine": engine,
+        "data": asdict(source.anywhere()),
+        "images": {
+            "training": len(data.train),
+            "validation": len(data.validation),
+            "test": len(data.test) if data.test else 0,
+        },
+        "left_out": [str(problem) for problem in data.problems],
+        "classes": data.classes,
+        "net": {"name": name, "text": model.network.text, "input": model.network.input},
+        "initialisation": model.initialisation,
+    }
 
 
 def resumed(
@@ -148,16 +155,14 @@ def resumed(
     model = load(folder / LAST, engine=engine, threads=threads)
     data = source.load(quiet)
     events = model.train(data, resume=True, **choices)
-    assert model.settings is not None
-    write_json(folder / SETTINGS, {**kept, "training": asdict(model.settings)})
     if not quiet:
         _announce(model, engine, data, str(kept["net"]["name"]), folder)
-    return Run(model, engine, data, events, folder)
+    return Run(model, engine, data, events, folder, kept)
 
 
 def follow(run: Run, as_json: bool, quiet: bool) -> int:
     """Train to the end or to Ctrl-C, print the result, and return the exit status."""
-    stream = record(run.model, run.events, run.folder)
+    stream = record(run.model, run.events, run.folder, run.about)
     if not quiet:
         bar, color = is_terminal(sys.stderr), has_color(sys.stderr)
         stream = shown(stream, sys.stderr, bar=bar, color=color)
@@ -273,7 +278,7 @@ def _kept(folder: Path) -> tuple[dict[str, Any], _Source]:
         source = _Source(**kept["data"])
     except OSError as error:
         raise UsageError(
-            f"there is no run here: {(error.strerror or str(error)).lower()}",
+            f"there is no run here: {reason(error)}",
             where=str(path),
             hint="give the folder of a run, such as runs/digits",
         ) from error

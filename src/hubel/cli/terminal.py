@@ -45,11 +45,22 @@ class Stop:
 
 @contextmanager
 def interruptible() -> Iterator[Stop]:
-    """Within the block, Ctrl-C and a request to terminate are noted instead of obeyed."""
+    """Within the block, Ctrl-C and a request to terminate are noted instead of obeyed.
+
+    What the process was started to ignore, as in the background of a script, it goes on ignoring.
+    """
     stop = Stop()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # None is a handler that was not set from Python, and cannot be put back from it either.
+    heeded = {
+        number: handler
+        for number, handler in before.items()
+        if handler not in (signal.SIG_IGN, None)
+    }
+    for number in heeded:
+        signal.signal(number, stop)
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in heeded.items():
             signal.signal(number, handler)

@@ -233,6 +233,7 @@ def _dataset(
         notes += set_aside_note(len(validation_rows), train_end)
     else:
         train_rows, validation_rows = np.arange(train_end), np.arange(train_end, validation_end)
+        notes += _about_validation(listing, listing.validation, val_fraction)
 
     in_training = np.zeros(len(names), bool)
     in_training[train_rows] = True
@@ -261,6 +262,20 @@ def _dataset(
         ),
         fingerprint_of(listing.classes, entry.digest, entry.images.shape, labels, held_out),
     )
+
+
+def _about_validation(
+    listing: Listing, validation: Sequence[File], val_fraction: float
+) -> Iterator[str]:
+    """What a folder of validation images leaves out, of its classes and of what was asked for."""
+    folder = validation[0].name.split("/")[0]
+    if val_fraction:
+        yield f"Validation uses {folder}/: no share of the training images is set aside."
+    there = {file.label for file in validation}
+    missing = [name for label, name in enumerate(listing.classes) if label not in there]
+    if missing:
+        shown = ", ".join(missing[:10]) + (" …" if len(missing) > 10 else "")
+        yield f"{folder}/ has no image of {shown}: validation says nothing about that."
 
 
 def _rows(entry: Entry, rows: np.ndarray, key: str) -> np.ndarray:

@@ -78,7 +78,8 @@ def prefetch(source: Iterable[_Item], ahead: int = 1) -> Generator[_Item, None, 
     """Yield the items of `source`, which a thread fetches `ahead` of their use.
 
     An exception in `source` is raised here, in its place. Closing this generator, or leaving the
-    loop over it, ends the thread. NumPy and the engine release the GIL, so both do run at once.
+    loop over it, ends the thread, and waits until the item that it is just fetching is there.
+    NumPy and the engine release the GIL, so both do run at once.
 
     >>> list(prefetch(range(3)))
     [0, 1, 2]

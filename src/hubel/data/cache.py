@@ -100,7 +100,8 @@ def store(
     """Write the chunks (K, *shape), at most `most` rows in all, and return them as an entry.
 
     `facts` is called after the last chunk. Raises `CacheError` when the folder cannot be written
-    or would be full, and passes on what the chunks and the facts raise, `OSError` as `CacheError`.
+    or would be full or there is no row, and passes on what the chunks and the facts raise,
+    `OSError` as `CacheError`.
     """
     pixels, about = _paths(key)
     row = math.prod(shape)
@@ -121,6 +122,8 @@ def store(
                 digest.update(block)
                 file.write(block)
                 count += len(chunk)
+            if count == 0:
+                raise CacheError(f"there is nothing to keep ({directory()})")
             body: dict[str, Any] = {
                 "key": key,
                 "shape": [count, *shape],
@@ -137,8 +140,10 @@ def store(
 
 def _forget_unused(folder: Path) -> None:
     """Delete entries that no run has used for a month and what killed runs left behind."""
-    for pattern, days in (("*.json", _UNUSED_DAYS), (".*.tmp", 1)):
+    for pattern, days in (("*.json", _UNUSED_DAYS), (".*.tmp", 1), ("*.pixels", 1)):
         for path in folder.glob(pattern):
+            if path.suffix == ".pixels" and path.with_suffix(".json").exists():
+                continue
             with suppress(OSError):  # another process may be deleting the same
                 if path.stat().st_mtime < time.time() - days * 86_400:
                     path.unlink()

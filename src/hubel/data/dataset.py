@@ -35,6 +35,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        size = "×".join(map(str, self.images.shape[1:]))
+        return f"Split({len(self)} images of {size}, {self.images.dtype})"
+
 
 @dataclass(frozen=True, slots=True)
 class ImageProblem:
@@ -65,6 +69,12 @@ class Dataset:
     conversions: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({self.name!r}, {len(self.classes)} classes, train={self.train!r}, "
+            f"validation={self.validation!r}, test={self.test!r})"
+        )
 
 
 def set_aside_note(held_out: int, total: int) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from hubel.data.dataset import ImageProblem, printable
-from hubel.errors import DataError
+from hubel.errors import DataError, reason
 
 __all__ = ["File", "Listing", "list_folder", "natural_key"]
 
@@ -68,8 +68,7 @@ def list_folder(path: str | os.PathLike[str]) -> Listing:
     try:
         mode = root.stat().st_mode
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(reason, where=where, hint=f"give {LAYOUT}") from None
+        raise DataError(reason(error), where=where, hint=f"give {LAYOUT}") from None
     if not stat.S_ISDIR(mode):
         raise DataError("this is a file, not a folder", where=where, hint=f"give {LAYOUT}")
     problems: list[ImageProblem] = []

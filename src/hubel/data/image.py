@@ -27,6 +27,7 @@ from hubel.errors import DataError, UsageError
 
 __all__ = [
     "FORMATS",
+    "SUFFIXES",
     "Picture",
     "Resize",
     "Source",
@@ -42,6 +43,14 @@ Resize: TypeAlias = Literal["squash", "pad", "crop"]
 Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | Image.Image | np.ndarray"
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".pnm"}
+    # No image that can be read, but one that somebody will miss.
+    | {".avif", ".heic", ".heif", ".jp2", ".jxl"}
+)
+"""How the names of images end, for where other files lie among them."""
 
 _HINT = "save it again as JPEG or PNG"
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})

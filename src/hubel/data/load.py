@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from typing import TypeAlias
 
-from hubel.data.dataset import Dataset
+from hubel.data.dataset import Dataset, printable
 from hubel.data.image import Resize
+from hubel.errors import DataError
 
 __all__ = ["Progress", "load"]
 
@@ -62,6 +63,13 @@ def load(
                 progress=progress,
             )
         source = folder
+    elif not os.path.lexists(source):
+        raise DataError(
+            "there is no such folder or dataset",
+            where=printable(os.fspath(source)),
+            hint=f"give a folder with a folder of images for each class, or one of "
+            f"{', '.join(named.NAMES)}",
+        )
     return load_folder(
         source,
         size=size,

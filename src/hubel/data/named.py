@@ -7,7 +7,7 @@ import os
 import tarfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -162,8 +162,9 @@ def load_named(
         found = _originals(name, Path(data_dir)) if data_dir is not None else None
         folder = found or _downloaded(name, mirror, progress)
         x, y, x_test, y_test = (_read_cifar if name == "cifar10" else _read_idx_files)(name, folder)
+    conversions = _conversions(x.shape, len(x) + len(x_test), size, channels)
     x, x_test = (resize_images(images, size, channels, resize) for images in (x, x_test))
-    return split_arrays(
+    data = split_arrays(
         x,
         y,
         test=(x_test, y_test),
@@ -173,6 +174,19 @@ def load_named(
         name=name,
         notes=notes,
     )
+    return replace(data, conversions=conversions)
+
+
+def _conversions(
+    shape: tuple[int, ...], count: int, size: tuple[int, int] | None, channels: int | None
+) -> dict[str, int]:
+    """What is done to all `count` images of a dataset, in the words used for those of folders."""
+    done = []
+    if channels not in (None, shape[3]):
+        done.append("colour to grey" if channels == 1 else "grey to colour")
+    if size not in (None, shape[1:3]):
+        done.append("resized")
+    return dict.fromkeys(done, count)
 
 
 # Training images and labels, test images and labels.

@@ -1,4 +1,4 @@
-"""Which training images are set aside for validation, by a rule that added files do not upset."""
+"""Which training images are set aside for validation, by a rule that added files hardly upset."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ def by_name(
 ) -> np.ndarray:
     """Return a mask (N,) of the validation images, from (seed, class, name of the file) alone.
 
-    Every image gets a place in [0, 1) by hash and is set aside where that is below `fraction`, so
-    that a file's side never depends on which others there are; a class of at least two images
-    keeps at least one on either side. The price is that the share of a class is `fraction` only on
-    average (1,000 images at 0.1: 100, give or take 10), and that the one image moved to keep a
-    small class on both sides may move back when the class grows.
+    Every image gets a place in [0, 1) by hash, and of a class of n images the round(fraction·n)
+    with the lowest places are set aside: at least one, and never all, where there are two or more.
+    Files that are added move no others but the few at the cut: at most fraction·k + 1 of a class
+    change sides for k new ones.
     """
     # A name is the same file whichever way a file system spells "é".
     normal = [unicodedata.normalize("NFC", name) for name in names]
@@ -54,15 +53,13 @@ def _place(key: str) -> float:
 def _set_aside(places: np.ndarray, labels: np.ndarray, fraction: float) -> np.ndarray:
     if not 0 <= fraction < 1:
         raise UsageError(f"the validation fraction is {fraction}, not in 0 to 1 (0.1 is a tenth)")
-    mask = places < fraction
+    mask = np.zeros(len(places), bool)
     if fraction == 0:
         return mask
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
-            mask[members] = False
-        elif not mask[members].any():
-            mask[members[np.argmin(places[members])]] = True
-        elif mask[members].all():
-            mask[members[np.argmax(places[members])]] = False
+            continue
+        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        mask[members[np.argsort(places[members], kind="stable")[:count]]] = True
     return mask

@@ -49,7 +49,7 @@ def check(
     if input is None and header.input is None:
         raise UsageError(
             "the size of the images is not known",
-            hint="give input=(height, width, depth), such as (32, 32, 3)",
+            hint="give it: --input 32x32x3, or input=(32, 32, 3) in Python",
         )
     report = Report(
         text=text,
@@ -67,12 +67,12 @@ def check(
     except NetworkError as error:
         return replace(report, problems=_before(report, error.problems) + error.problems)
     built = build(spec, report.input, report.classes, report.fit)
-    missing = _missing_scores(built, report.classes)
+    misfit = _other_scores(built, report.classes)
     return replace(
         report,
         rows=rows_of(built, text),
-        problems=with_fixes(spec, built, report.input, report.classes, report.fit) + missing,
-        warnings=warnings_of(spec, built, report.classes, object_size),
+        problems=with_fixes(spec, built, report.input, report.classes, report.fit) + misfit,
+        warnings=warnings_of(spec, built, object_size),
         built=built,
     )
 
@@ -93,14 +93,19 @@ def _before(report: Report, misread: tuple[Problem, ...]) -> tuple[Problem, ...]
     )
 
 
-def _missing_scores(built: Built, classes: int | None) -> tuple[Problem, ...]:
+def _other_scores(built: Built, classes: int | None) -> tuple[Problem, ...]:
     if classes is None or not built.graph.outputs or not built.layers:
         return ()
     last = built.layers[-1]
     scores = last.output[-1]
-    if last.output[:-1] not in ((), (1, 1)) or scores >= classes:
+    if last.output[:-1] not in ((), (1, 1)) or scores == classes:
         return ()
-    message = f"it gives {scores} scores, but there are {classes} classes: write {classes} or more"
+    ends_in_fc = last.layer is not None and last.layer.kind == "fc"
+    message = f"it gives {scores} scores, but there are {classes} classes: " + (
+        f"write fc or fc{classes}"
+        if ends_in_fc
+        else f"give the last layer with weights {classes} filters, or end in fc"
+    )
     return (Problem("scores", "error", message, last.name, last.span),)
 
 

@@ -194,6 +194,8 @@ def _unread(found: shape.Window, side: str) -> str:
         return ""
     if len(runs) > 7:
         runs[3:-3] = ["…"]
+    if sum(map(len, found.unread)) == 1:
+        what = what.replace("rows", "row").replace("columns", "column")
     return f"{what} {', '.join(runs)} (counted from 0) would never be read"
 
 
@@ -234,7 +236,7 @@ def _fc(site: Site) -> Made:
         raise site.stop(
             "classes",
             "fc without a number has as many outputs as there are classes, and their number is "
-            "not known: write fc10 or give classes",
+            "not known: write fc10, or give it: --classes 10, or classes=10 in Python",
         )
     length = 1
     for side in x:

@@ -16,7 +16,7 @@ from hubel.notation.expand import expand
 from hubel.notation.format import token
 from hubel.notation.spec import Branches, Item, Layer, Repeat, Spec
 
-__all__ = ["linear_stacks", "list_names", "no_nonlinearity"]
+__all__ = ["list_names", "no_nonlinearity"]
 
 _DOT_PRODUCTS = frozenset({"conv", "fc"})
 _LINEAR = _DOT_PRODUCTS | {"bn", "avgpool", "gap", "drop"}
@@ -29,15 +29,6 @@ class _Stack:
     layers: list[str] = field(default_factory=list)
     depth: int = 0
     joined: bool = False
-
-
-def linear_stacks(spec: Spec, built: Built) -> tuple[tuple[Placed, ...], ...]:
-    """Layers, stack by stack, of which two or more dot products follow one another linearly.
-
-    Batch normalisation, dropout, averages and sums do not count as non-linear; max pooling and
-    maxout do. A stack starts and ends with a dot product.
-    """
-    return tuple(layers for layers, _ in _find(spec, built))
 
 
 def no_nonlinearity(spec: Spec, built: Built) -> list[Problem]:
@@ -62,6 +53,11 @@ def no_nonlinearity(spec: Spec, built: Built) -> list[Problem]:
 
 
 def _find(spec: Spec, built: Built) -> list[tuple[tuple[Placed, ...], bool]]:
+    """Stacks in which two or more dot products follow one another linearly, and if they branch.
+
+    Batch normalisation, dropout, averages and sums do not count as non-linear; max pooling and
+    maxout do. A stack starts and ends with a dot product.
+    """
     walk = _Walk({placed.name: placed for placed in built.layers})
     whole = walk.sequence(expand(spec).items)
     if whole is not None:

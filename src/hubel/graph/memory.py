@@ -11,7 +11,7 @@ from hubel.graph.op import Graph, Value
 
 __all__ = ["TrainingMemory", "training_memory"]
 
-_BYTES = {"real": 4, "index": 1, "label": 4}
+_BYTES = {"real": 4, "index": 1, "wide index": 2, "label": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,19 @@ def _fullest(graph: Graph, batch_size: int) -> tuple[int, int]:
     alive = {"activation": 0, "gradient": 0}
     fullest = (0, 0)
 
+    # One byte counts the positions of a window up to 256 of them.
+    wide = {
+        name
+        for node in graph.nodes
+        for name in node.outputs
+        if graph[name].dtype == "index" and prod(node.attributes.size) > 256
+    }
+
     def count(value: Value, sign: int) -> None:
         if value.batched and not value.persistent:
             part = "gradient" if value.role == "gradient" else "activation"
-            alive[part] += sign * _BYTES[value.dtype] * prod(value.shape) * batch_size
+            size = _BYTES["wide index" if value.name in wide else value.dtype]
+            alive[part] += sign * size * prod(value.shape) * batch_size
 
     for value in graph.values.values():
         if value.fed:

@@ -100,9 +100,23 @@ class Report:
         """All bytes that one training step needs, by default at the report's batch size."""
         return self.training_memory(batch_size).total
 
+    def __str__(self) -> str:
+        from hubel.graph.summary import render  # which reads reports, and so imports this module
+
+        return render(self)
+
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain dicts, lists, strings and numbers, ready for JSON."""
+        """The report as plain dicts, lists, strings and numbers, ready for JSON.
+
+        "training" is None for a network with problems.
+        """
         memory = self.training_memory()
+        training = {
+            "batch_size": self.batch_size,
+            "optimizer_slots": self.optimizer_slots,
+            **asdict(memory),
+            "total": memory.total,
+        }
         return {
             "ok": self.ok,
             "name": self.name,
@@ -115,12 +129,7 @@ class Report:
             "parameter_bytes": self.parameter_bytes,
             "macs": self.macs,
             "activation_bytes": self.activation_bytes,
-            "training": {
-                "batch_size": self.batch_size,
-                "optimizer_slots": self.optimizer_slots,
-                **asdict(memory),
-                "total": memory.total,
-            },
+            "training": training if self.ok else None,
             "problems": [_plain(asdict(problem)) for problem in self.problems],
             "warnings": [_plain(asdict(problem)) for problem in self.warnings],
         }

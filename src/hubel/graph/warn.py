@@ -20,7 +20,6 @@ __all__ = ["warnings_of"]
 def warnings_of(
     spec: Spec,
     built: Built,
-    classes: int | None = None,
     object_size: tuple[int, int] | None = None,
 ) -> tuple[Problem, ...]:
     """All warnings, in the order of the text.
@@ -36,7 +35,7 @@ def warnings_of(
     ]
     if not built.problems:
         found += _narrow_view(built, object_size or (height, width))
-        found += _at_the_scores(built, classes)
+        found += _at_the_scores(built)
     return tuple(sorted(found, key=lambda problem: problem.span or (0, 0)))
 
 
@@ -187,7 +186,7 @@ def _narrow_view(built: Built, wanted: tuple[int, int]) -> list[Problem]:
 _BOUNDS = {"sigmoid": ("0 and 1", 1.0), "tanh": ("−1 and 1", 2.0)}
 
 
-def _at_the_scores(built: Built, classes: int | None) -> list[Problem]:
+def _at_the_scores(built: Built) -> list[Problem]:
     """What comes after the last layer with weights, where the scores should be left as they are."""
     placed = {one.name: one for one in built.layers}
     last = placed.get(built.graph.outputs[0])
@@ -204,15 +203,6 @@ def _at_the_scores(built: Built, classes: int | None) -> list[Problem]:
         ]
     warnings = []
     scores = last.output[-1]
-    if classes is not None and scores > classes:
-        warnings.append(
-            _warning(
-                "scores",
-                f"it gives {scores} scores, but there are {classes} classes: the rest will only "
-                "learn to stay low",
-                last,
-            )
-        )
     before = _unweighted_tail(placed, last)
     for one in before:
         if one.op == "dropout":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from hubel.errors import FormatError, UsageError
+from hubel.errors import FormatError, UsageError, reason
 from hubel.notation.kinds import KINDS
 
 __all__ = ["NETS", "Header", "find", "read_header"]
@@ -88,9 +88,8 @@ def _file_text(path: Path) -> str:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError("there is no such file", where=str(path), hint=_nearby(path)) from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UsageError(
-            f"the file cannot be read: {reason.lower()}",
+            f"the file cannot be read: {reason(error)}",
             where=str(path),
             hint="give the path of a readable .hub file",
         ) from error

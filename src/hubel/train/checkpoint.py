@@ -13,12 +13,13 @@ import numpy as np
 from hubel.data.image import Resize
 from hubel.data.preprocess import Preprocess
 from hubel.engine import Array
-from hubel.errors import FormatError, HubelError
+from hubel.errors import FormatError, HubelError, reason
 from hubel.formats import weights
 from hubel.notation.spec import Fit
 from hubel.train import progress, settings
+from hubel.train.initialise import INITIALISATIONS
 from hubel.train.progress import Progress
-from hubel.train.settings import Settings
+from hubel.train.settings import SEEDS, Settings
 
 __all__ = ["Saved", "TrainingState", "read", "write"]
 
@@ -63,7 +64,8 @@ class Saved:
 def write(path: str | os.PathLike[str], saved: Saved) -> None:
     """Write a model file, which replaces `path` only once it is whole.
 
-    Raises HubelError, and leaves the old file as it is, where a weight is not finite.
+    Raises HubelError, and leaves the old file as it is, where a weight is not finite or the system
+    refuses.
     """
     for name, array in saved.tensors.items():
         if not np.isfinite(array).all():
@@ -100,7 +102,14 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
             }
         )
         tensors.update({f"{_SLOT}{name}": array for name, array in state.slots.items()})
-    weights.write(path, tensors, metadata)
+    try:
+        weights.write(path, tensors, metadata)
+    except OSError as error:
+        raise HubelError(
+            f"the model cannot be saved: {reason(error)}",
+            where=os.fspath(path),
+            hint="give the name of a file in a folder that exists, with room to write in",
+        ) from error
 
 
 def read(path: str | os.PathLike[str]) -> Saved:
@@ -112,13 +121,20 @@ def read(path: str | os.PathLike[str]) -> Saved:
         tensors, metadata = weights.read(path)
     except OSError as error:
         raise HubelError(
-            f"the model cannot be read: {(error.strerror or str(error)).lower()}",
+            f"the model cannot be read: {reason(error)}",
             where=where,
             hint="give the path of a .hubel file that `hubel train` or `save` wrote",
         ) from error
     try:
         return _saved(tensors, metadata)
-    except (FormatError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (
+        FormatError,
+        LookupError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         what = (
             error.what
             if isinstance(error, FormatError)
@@ -141,9 +157,19 @@ def _saved(tensors: dict[str, Array], metadata: Mapping[str, str]) -> Saved:
     if model["preprocess"] is not None:
         preprocess = Preprocess.from_dict(model["preprocess"], arrays)
     height, width, depth = map(int, model["input"])
-    for name, allowed in (("fit", get_args(Fit)), ("resize", get_args(Resize))):
+    for name, allowed in (
+        ("fit", get_args(Fit)),
+        ("resize", get_args(Resize)),
+        ("initialisation", tuple(INITIALISATIONS)),
+    ):
         if model[name] not in allowed:
             raise FormatError(f"its {name} is {model[name]!r}, not one of {', '.join(allowed)}")
+    seed = int(model["seed"])
+    if not 0 <= seed < SEEDS:
+        raise FormatError(f"its seed is {seed}, not at least 0 and below 2**64")
+    classes = tuple(map(str, model["classes"]))
+    if len(set(classes)) < len(classes):
+        raise FormatError("two of its classes have the same name")
     training = None
     if "hubel.training" in metadata:
         state = json.loads(metadata["hubel.training"])
@@ -158,9 +184,9 @@ def _saved(tensors: dict[str, Array], metadata: Mapping[str, str]) -> Saved:
         str(model["net"]),
         (height, width, depth),
         model["fit"],
-        tuple(map(str, model["classes"])),
-        int(model["seed"]),
-        str(model["initialisation"]),
+        classes,
+        seed,
+        model["initialisation"],
         preprocess,
         model["resize"],
         tensors,

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 __all__ = [
+    "TIMINGS",
     "Ended",
     "EpochDone",
     "Event",
@@ -19,6 +20,9 @@ __all__ = [
 ]
 
 Reason: TypeAlias = Literal["epochs", "patience", "time"]
+
+TIMINGS = ("seconds", "images_per_second")
+"""The figures of an epoch that differ between equal runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ class EpochDone:
     """An epoch is over: one row of a run's history.
 
     `loss` and `accuracy` were gathered while the weights changed; without validation images the
-    validation figures are None. `seconds` is what the epoch took, `best` whether it is the best.
+    validation figures are None. `best` is whether it is the best. `seconds` is what the epoch took;
+    a model file keeps neither that nor what follows from it: rows read from one have None there.
     """
 
     epoch: int
@@ -75,8 +80,8 @@ class EpochDone:
     validation_loss: float | None
     validation_accuracy: float | None
     learning_rate: float
-    seconds: float
-    images_per_second: float
+    seconds: float | None
+    images_per_second: float | None
     best: bool
 
 

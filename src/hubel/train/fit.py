@@ -68,10 +68,6 @@ def train(
         preprocess,
         chosen,
     )
-    if progress is None:
-        progress = Progress()
-        for slot in run.whole.with_role("slot"):
-            session.write(slot.name, np.zeros(slot.shape, np.float32))
     return run.events(progress)
 
 
@@ -91,8 +87,12 @@ class _Run:
         """Steps in an epoch, the last of which may see fewer images."""
         return math.ceil(len(self.training) / self.chosen.batch_size)
 
-    def events(self, progress: Progress) -> Generator[Event, None, None]:
+    def events(self, progress: Progress | None) -> Generator[Event, None, None]:
         begun = time.monotonic()
+        if progress is None:
+            progress = Progress()
+            for slot in self.whole.with_role("slot"):
+                self.session.write(slot.name, np.zeros(slot.shape, np.float32))
         held_out = 0 if self.validation is None else len(self.validation)
         yield Started(
             self.chosen.epochs,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hubel.errors import FormatError
-from hubel.train.events import EpochDone, Event, StepDone
+from hubel.train.events import TIMINGS, EpochDone, Event, StepDone
 
 __all__ = ["Progress", "from_dict"]
 
@@ -70,14 +70,22 @@ class Progress:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as what JSON can hold; JSON keeps every bit of a float64."""
-        return asdict(self)
+        """All of it but timings, so that equal runs give equal dicts, as what JSON can hold.
+
+        JSON keeps every bit of a float64.
+        """
+        fields = asdict(self)
+        for row in fields["history"]:
+            for name in TIMINGS:
+                del row[name]
+        return fields
 
 
 def from_dict(fields: Mapping[str, Any]) -> Progress:
     """The progress that `as_dict` was made of; raises FormatError where it cannot be."""
     try:
-        rows = tuple(EpochDone(**row) for row in fields["history"])
+        unknown = dict.fromkeys(TIMINGS)
+        rows = tuple(EpochDone(**{**unknown, **row}) for row in fields["history"])
         return Progress(**{**fields, "history": rows})
     except (KeyError, TypeError) as error:
         raise FormatError(f"its training progress does not hold: {error}") from None

@@ -10,16 +10,18 @@ import re
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, TextIO
 
-from hubel.errors import HubelError, UsageError
+from hubel.errors import HubelError, UsageError, reason
 from hubel.files import replacing
-from hubel.train.events import Ended, EpochDone, Event, StepDone, Validating, as_dict
+from hubel.train.events import Ended, EpochDone, Event, Started, StepDone, Validating, as_dict
 from hubel.train.metrics import Evaluation
 from hubel.train.progress import Progress
+from hubel.train.settings import Settings
 
 __all__ = [
     "BEST",
@@ -42,6 +44,7 @@ _SAVE_EVERY = 60.0
 class Savable(Protocol):
     """A model, as far as a run folder sees it."""
 
+    settings: Settings | None
     progress: Progress | None
 
     def save(self, path: str | os.PathLike[str], *, resumable: bool = True) -> None:
@@ -75,54 +78,67 @@ def create(root: str | os.PathLike[str], name: str) -> Path:
 
 
 def record(
-    model: Savable, events: Generator[Event, None, None], folder: Path
+    model: Savable,
+    events: Generator[Event, None, None],
+    folder: Path,
+    about: Mapping[str, Any] = MappingProxyType({}),
 ) -> Generator[Event, None, None]:
     """Pass the events of a run on, and keep them in its folder on the way.
 
-    `events.jsonl` gets a line each, `history.csv` a row an epoch, `last.hubel` is the model at
-    the last epoch, within long ones every minute, and where the run ends or is left; `best.hubel`
-    is the best epoch's. A run that fails leaves the last good files. Raises HubelError where the
-    folder cannot be written, or another process is writing it.
+    `settings.json` is what is said `about` the run, and the choices of its training. `events.jsonl`
+    gets a line for each event but Validating, `history.csv` a row an epoch. `last.hubel` is the
+    model at the last epoch, within long ones every minute, and where the run ends or is left
+    between two events; `best.hubel` is the best epoch's. A run that fails or is interrupted in the
+    middle of a step leaves the last good files. Raises HubelError where the folder cannot be
+    written, or another process is writing it, and passes on what the events raise.
     """
-    try:
-        with closing(events), _log(folder / _EVENTS) as log:
-            # What a kill in the middle of a save has left; the log's lock says nobody else saves.
-            for stale in folder.glob(".*.tmp"):
-                stale.unlink()
-            yield from _recorded(model, events, folder, log)
-    except OSError as error:
-        raise _unwritable(error, folder) from error
-
-
-def _recorded(
-    model: Savable, events: Generator[Event, None, None], folder: Path, log: TextIO
-) -> Generator[Event, None, None]:
-    # A file that cannot be written is better known before the first epoch than after it.
-    if not (folder / LAST).exists():
-        model.save(folder / LAST)
-    saved_at = time.monotonic()
-    try:
-        for event in events:
-            if not isinstance(event, Validating):
-                _append(log, as_dict(event))
-            if isinstance(event, EpochDone):
-                if event.best:
-                    model.save(folder / BEST, resumable=False)
-                _write_history(folder / _HISTORY, model)
-            if isinstance(event, Ended) and not (folder / BEST).exists():
-                model.save(folder / BEST, resumable=False)
-            late = isinstance(event, StepDone) and time.monotonic() - saved_at >= _SAVE_EVERY
-            if late or isinstance(event, EpochDone | Ended):
+    with closing(events), _log(folder) as log:
+        saved_at = time.monotonic()
+        try:
+            for event in events:
+                late = isinstance(event, StepDone) and time.monotonic() - saved_at >= _SAVE_EVERY
+                with _writing(folder):
+                    if _keep(model, event, folder, about, log, late):
+                        saved_at = time.monotonic()
+                yield event
+        except GeneratorExit:
+            with _writing(folder):
                 model.save(folder / LAST)
-                saved_at = time.monotonic()
-            yield event
-    except GeneratorExit:
-        model.save(folder / LAST)
-        _append(log, {"event": "interrupted"})
-        raise
-    except HubelError as error:
-        _append(log, {"event": "failed", "error": str(error)})
-        raise
+                _append(log, {"event": "interrupted"})
+            raise
+        except KeyboardInterrupt:
+            # It may have fallen into the middle of a step, with half of the weights updated: a
+            # file of them would not go on to the same bits, the last one does.
+            with _writing(folder):
+                _append(log, {"event": "interrupted"})
+            raise
+        except HubelError as error:
+            with _writing(folder):
+                _append(log, {"event": "failed", "error": str(error)})
+            raise
+
+
+def _keep(
+    model: Savable, event: Event, folder: Path, about: Mapping[str, Any], log: TextIO, late: bool
+) -> bool:
+    """Write what an event is to leave, and tell whether the last model was saved."""
+    if not isinstance(event, Validating):
+        _append(log, as_dict(event))
+    if isinstance(event, Started):
+        assert model.settings is not None
+        write_json(folder / SETTINGS, {**about, "training": asdict(model.settings)})
+    if isinstance(event, EpochDone):
+        if event.best:
+            model.save(folder / BEST, resumable=False)
+        _write_history(folder / _HISTORY, model)
+    if isinstance(event, Ended) and not (folder / BEST).exists():
+        model.save(folder / BEST, resumable=False)
+    # A file that cannot be written is better known before the first epoch than after it.
+    first = isinstance(event, Started) and not (folder / LAST).exists()
+    if not (first or late or isinstance(event, EpochDone | Ended)):
+        return False
+    model.save(folder / LAST)
+    return True
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -142,13 +158,24 @@ def write_confusion(path: Path, classes: Sequence[str], measured: Evaluation) ->
 
 
 def _write_history(path: Path, model: Savable) -> None:
+    """Write a row an epoch; what a resumed model does not know is taken from the file as it was."""
     names = [field.name for field in fields(EpochDone)]
     assert model.progress is not None
-    rows = [
-        ["" if (value := getattr(row, name)) is None else value for name in names]
-        for row in model.progress.history
-    ]
+    before = _history(path)
+    rows = []
+    for row in model.progress.history:
+        known = {name: value for name, value in asdict(row).items() if value is not None}
+        whole = {**before.get(str(row.epoch), {}), **known}
+        rows.append([whole.get(name, "") for name in names])
     _write_csv(path, [names, *rows])
+
+
+def _history(path: Path) -> dict[str, dict[str, str]]:
+    """The rows of an earlier sitting by epoch, as far as there are any."""
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        return {row.get("epoch") or "": row for row in csv.DictReader(file)}
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
@@ -164,17 +191,28 @@ def _append(log: TextIO, content: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _log(path: Path) -> Iterator[TextIO]:
+def _log(folder: Path) -> Iterator[TextIO]:
     """The log open for appending, by this process alone, from the beginning of a line."""
-    with path.open("a+", encoding="utf-8", errors="backslashreplace") as log:
-        _lock(log, path)
-        if path.stat().st_size:
-            with path.open("rb") as written:
-                written.seek(-1, os.SEEK_END)
-                torn = written.read() != b"\n"
-            # A kill in the middle of a line leaves half of one.
-            log.write("\n" if torn else "")
+    path = folder / _EVENTS
+    with _writing(folder):
+        log = path.open("a+", encoding="utf-8", errors="backslashreplace")
+    try:
+        with _writing(folder):
+            _lock(log, path)
+            if path.stat().st_size:
+                with path.open("rb") as written:
+                    written.seek(-1, os.SEEK_END)
+                    torn = written.read() != b"\n"
+                # A kill in the middle of a line leaves half of one.
+                log.write("\n" if torn else "")
+            # What a kill in the middle of a save has left; the lock says that nobody else saves.
+            for stale in folder.glob(".*.tmp"):
+                stale.unlink()
         yield log
+    finally:
+        # What a full disk did not take is tried once more here, and refused once more.
+        with _writing(folder):
+            log.close()
 
 
 def _lock(log: TextIO, path: Path) -> None:
@@ -193,10 +231,18 @@ def _lock(log: TextIO, path: Path) -> None:
         ) from None
 
 
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Within the block, what the system refuses is told as a HubelError."""
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(error, folder) from error
+
+
 def _unwritable(error: OSError, folder: Path) -> HubelError:
-    reason = (error.strerror or str(error)).lower()
     return HubelError(
-        f"the run folder cannot be written: {reason}",
+        f"the run folder cannot be written: {reason(error)}",
         where=os.fspath(error.filename or folder),
         hint="free some space, or give another folder with --out",
     )

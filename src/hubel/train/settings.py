@@ -15,22 +15,26 @@ from hubel.train.losses import LOSSES
 from hubel.train.optimizers import OPTIMIZERS
 from hubel.train.schedules import SCHEDULES
 
-__all__ = ["EXTENDABLE", "Settings", "from_dict", "settings"]
+__all__ = ["EXTENDABLE", "SEEDS", "Settings", "from_dict", "settings"]
 
 EXTENDABLE = frozenset({"epochs", "patience", "time"})
 """The choices that may differ when a run is resumed: how long it goes on."""
+
+SEEDS = 2**64
+"""How many seeds there are, from 0: an engine counts its random numbers from 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The choices of one training run; `settings` makes one and checks it.
 
-    `lr` None is the optimizer's usual learning rate. `weight_decay` is the factor of ½·Σw² in the
-    loss (for AdamW that of the weights' own shrinking) and `l1` that of Σ|w|, over weights of dot
-    products alone. `warmup_epochs` may be a fraction. `flip` mirrors training images left to right
-    at random, `crop` moves them by up to so many pixels. `val_fraction` of the images was set aside
-    for validation. `patience` is how many epochs in a row may
-    bring no new best before the run stops, `time` how many seconds it may take; None: no limit.
+    `lr` None is the optimizer's usual learning rate, which `settings` writes in. `weight_decay` is
+    the factor of ½·Σw² in the loss (for AdamW that of the weights' own shrinking) and `l1` that of
+    Σ|w|, over weights of dot products alone. `warmup_epochs` may be a fraction. `flip`
+    mirrors training images left to right at random, `crop` moves them by up to so many pixels.
+    `val_fraction` of the images was set aside for validation. `patience` is how many epochs in a
+    row may bring no new best before the run stops, `time` how many seconds it may take; None: no
+    limit.
     """
 
     epochs: int = 10
@@ -79,7 +83,7 @@ def settings(**choices: Any) -> Settings:
     problems = list(_problems(chosen))
     if problems:
         raise UsageError("; ".join(problems), where="training settings")
-    return chosen
+    return dataclasses.replace(chosen, lr=chosen.rate)
 
 
 def from_dict(fields: Mapping[str, Any]) -> Settings:
@@ -99,9 +103,11 @@ def _problems(chosen: Settings) -> Iterator[str]:
     ):
         given = getattr(chosen, name)
         if given not in table:
-            yield f"{name} is {given!r}, not one of {', '.join(map(str, table))}"
+            yield f"{_called(name)} is {given!r}, not one of {', '.join(map(str, table))}"
     for name, least in (("epochs", 1), ("batch_size", 1), ("crop", 0), ("seed", 0)):
         yield from _whole(name, getattr(chosen, name), least)
+    if isinstance(chosen.seed, int) and chosen.seed >= SEEDS:
+        yield f"{_called('seed')} is {chosen.seed}, not below 2**64"
     if chosen.patience is not None:
         yield from _whole("patience", chosen.patience, 1)
     for name in ("weight_decay", "l1", "warmup_epochs"):
@@ -114,19 +120,24 @@ def _problems(chosen: Settings) -> Iterator[str]:
             yield from _within(name, given, 0.0, math.inf)
     for name in ("nesterov", "flip", "shuffle"):
         if not isinstance(getattr(chosen, name), bool):
-            yield f"{name} is {getattr(chosen, name)!r}, not True or False"
+            yield f"{_called(name)} is {getattr(chosen, name)!r}, not True or False"
     if chosen.nesterov and not (chosen.optimizer == "sgd" and chosen.momentum):
-        yield "nesterov needs the optimizer sgd with a momentum above 0"
+        yield f"{_called('nesterov')} needs the optimizer sgd with a momentum above 0"
     if chosen.label_smoothing and chosen.loss != "cross-entropy":
-        yield f"label_smoothing needs the loss cross-entropy, not {chosen.loss}"
+        yield f"{_called('label_smoothing')} needs the loss cross-entropy, not {chosen.loss}"
+
+
+def _called(name: str) -> str:
+    """A choice as Python and as the command line call it."""
+    return name if name == "shuffle" else f"{name} (--{name.replace('_', '-')})"
 
 
 def _whole(name: str, given: object, least: int) -> Iterator[str]:
     if not isinstance(given, int) or isinstance(given, bool) or given < least:
-        yield f"{name} is {given!r}, not a whole number of at least {least}"
+        yield f"{_called(name)} is {given!r}, not a whole number of at least {least}"
 
 
 def _within(name: str, given: object, least: float, bound: float) -> Iterator[str]:
     if not isinstance(given, int | float) or isinstance(given, bool) or not least <= given < bound:
         limit = "" if bound == math.inf else f" and below {bound:g}"
-        yield f"{name} is {given!r}, not a number of at least {least:g}{limit}"
+        yield f"{_called(name)} is {given!r}, not a number of at least {least:g}{limit}"

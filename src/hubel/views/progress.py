@@ -51,16 +51,21 @@ def epoch_line(row: EpochDone, epochs: int) -> str:
         parts.append(f"val loss {row.validation_loss:.4f}")
         parts.append(f"accuracy {percent(row.validation_accuracy):>8}")
     parts.append(f"lr {row.learning_rate:<7.2g}")
-    parts.append(f"{thousands(row.images_per_second):>6} images/s")
-    parts.append(f"{row.seconds:5.1f} s")
+    if row.seconds is not None and row.images_per_second is not None:
+        parts.append(f"{thousands(row.images_per_second):>6} images/s")
+        parts.append(f"{row.seconds:5.1f} s")
     return "  ".join(parts) + ("  best" if row.best else "")
 
 
-def evaluation_line(measured: Evaluation, of: str) -> str:
-    """An accuracy with its 95 % interval, beside that of always naming the most frequent class."""
+def evaluation_line(measured: Evaluation, split: str) -> str:
+    """An accuracy with its 95 % interval, beside that of always naming the most frequent class.
+
+    `split` says which images were scored; "all" of them are said to include training images.
+    """
     low, high = measured.interval
+    of = "images, training images included" if split == "all" else f"{split} images"
     return (
-        f"{percent(measured.accuracy)} of {measured.count:,} {of} images "
+        f"{percent(measured.accuracy)} of {measured.count:,} {of} "
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f}; "
         f"the most frequent class alone {percent(measured.baseline)})"
     )
