@@ -240,3 +240,30 @@ def test_a_model_shows_itself_in_one_line() -> None:
     assert shown.endswith(" parameters, 0 epochs of training)")
     assert "\n" not in shown
     assert len(shown) < 140
+
+
+@pytest.mark.parametrize("preprocess", [None, "normalise"])
+def test_no_images_give_empty_arrays(preprocess: str | None) -> None:
+    model = toy.model()
+    model.fit(X, Y, epochs=1, preprocess=preprocess)
+    none = X[:0]
+    assert model.predict(none).shape == model.logits(none).shape == (0, 3)
+    one, empty = model.activations(X[:1]), model.activations(none)
+    assert {name: array.shape[1:] for name, array in one.items()} == {
+        name: array.shape[1:] for name, array in empty.items()
+    }
+    assert all(len(array) == 0 for array in empty.values())
+
+
+def test_a_single_image_and_a_wrong_validation_are_told() -> None:
+    model = toy.model()
+    with pytest.raises(UsageError) as caught:
+        model.predict(np.zeros((6, 6, 1)))
+    assert "shape of a single one, (6, 6, 1)" in str(caught.value)
+    assert "give an array of shape (N, 6, 6, 1)" in str(caught.value)
+    with pytest.raises(UsageError, match=r"validation has 3 parts. Hint: give \(images, classes\)"):
+        model.train(X, Y, validation=(X, Y, 1))  # type: ignore[arg-type]
+
+
+def test_only_public_names_are_listed() -> None:
+    assert dir(hubel) == sorted([*hubel.__all__, "__version__"])

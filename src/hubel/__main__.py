@@ -1,10 +1,22 @@
-"""`python -m hubel` is the `hubel` command."""
+"""`python -m hubel`, and the `hubel` command."""
 
 from __future__ import annotations
 
 import sys
 
-from hubel.cli import main
+__all__ = ["run"]
+
+
+def run() -> int:
+    """The command's exit status; an interruption that falls into its imports is one too."""
+    try:
+        from hubel.cli import main
+
+        return main()
+    except KeyboardInterrupt:
+        print("hubel: interrupted", file=sys.stderr)
+        return 130
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

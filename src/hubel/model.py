@@ -140,6 +140,10 @@ class Model:
             size = self.network.input
             training, held_out = arrays.as_split(x, y, size, names), None
             if validation is not None:
+                if len(validation) != 2:
+                    raise UsageError(
+                        f"validation has {len(validation)} parts", hint="give (images, classes)"
+                    )
                 held_out = arrays.as_split(*validation, size, names)
             elif chosen.val_fraction:
                 training, held_out = arrays.held_out(training, chosen.val_fraction, chosen.seed)
@@ -183,7 +187,7 @@ class Model:
     def logits(self, x: ArrayLike, batch_size: int = _BATCH) -> Array:
         """The scores of each image, (N, classes), before the softmax."""
         (scores,) = self._run(self._inference, x, batch_size).values()
-        return scores.reshape(len(scores), -1)
+        return scores.reshape(len(scores), prod(scores.shape[1:]))
 
     def evaluate(self, x: ArrayLike, y: Classes, batch_size: int = _BATCH) -> dict[str, float]:
         """The mean loss and the accuracy on images and their classes."""
@@ -201,7 +205,7 @@ class Model:
         sources, graph = self._layers
         made = self._run(graph, x, batch_size) if graph.outputs else {}
         if "input" in sources.values():
-            made["input"] = self._prepared(arrays.as_images(x, self.network.input))
+            made["input"] = self._prepared(arrays.as_images(x, self.network.input, least=0))
         return {layer: made[source] for layer, source in sources.items()}
 
     def gradients(self, x: ArrayLike, y: Classes) -> tuple[float, dict[str, Array]]:
@@ -373,12 +377,17 @@ class Model:
     def _run(self, graph: Graph, x: ArrayLike, batch_size: int) -> dict[str, Array]:
         if batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}, at least 1 is needed")
-        images = arrays.as_images(x, self.network.input)
+        images = arrays.as_images(x, self.network.input, least=0)
+        count = len(images)
+        if not count:  # one image that nobody sees gives the shapes
+            images = np.zeros((1, *self.network.input), np.float32)
         parts = [
             self.session.run(graph, {"input": self._prepared(images[start : start + batch_size])})
             for start in range(0, len(images), batch_size)
         ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in graph.outputs}
+        return {
+            name: np.concatenate([part[name] for part in parts])[:count] for name in graph.outputs
+        }
 
 
 def load(

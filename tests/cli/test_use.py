@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hubel import __file__ as hubel_source
 from hubel import __version__
 from hubel.cli import main
 from hubel.graph.check import check as hubel_check
@@ -283,3 +284,17 @@ def test_a_reader_that_goes_away_is_no_error(hubel: Hubel, run: Path) -> None:
     command = f"{sys.executable} -m hubel check lenet5 --json | head -c 1 >/dev/null"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stderr == ""
+
+
+def test_an_interrupt_during_the_imports_shows_no_traceback(tmp_path: Path) -> None:
+    # A module of the command's own imports that is interrupted while it is read.
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    source = Path(hubel_source).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "hubel", "-V"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(source)))},
+    )
+    assert (done.returncode, done.stderr) == (130, "hubel: interrupted\n")

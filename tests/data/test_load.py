@@ -61,7 +61,7 @@ def test_validation_and_test_folders_are_kept_apart(images: Maker) -> None:
     assert dataset.test is not None
     assert dataset.test.files == ("test/a/4", "test/b/5")
     assert all_of(dataset)["test/b/5"][1] == read(root / "test/b/5").tobytes()
-    assert dataset.notes == ()
+    assert dataset.notes == ("valid/ has no image of a: validation says nothing about that.",)
 
 
 def test_a_second_load_comes_from_the_cache_and_is_the_same(
@@ -338,7 +338,8 @@ def test_conversions_are_counted(images: Maker) -> None:
 
 def test_copies_across_splits_and_classes_are_told(images: Maker) -> None:
     root = images("train/a/1", "train/a/2", "train/b/1", "val/a/1", "test/b/1", "test/b/2")
-    assert load(root).notes == ()
+    missing = "val/ has no image of b: validation says nothing about that."
+    assert load(root).notes == (missing,)
     for copy, original in (
         ("train/a/3", "train/a/1"),  # twice in training is no harm
         ("val/a/x", "train/a/2"),
@@ -348,6 +349,7 @@ def test_copies_across_splits_and_classes_are_told(images: Maker) -> None:
         (root / copy).write_bytes((root / original).read_bytes())
     for _ in range(2):  # decoded, then cached
         assert load(root).notes == (
+            missing,
             "2 validation or test images are exact copies of training images (val/a/x of "
             "train/a/2, test/b/y of train/a/2): their score flatters.",
             "2 images lie in more than one class (train/a/2 and test/b/y, val/a/1 and test/b/z).",
@@ -413,5 +415,5 @@ def test_what_a_folder_of_validation_images_leaves_out_is_a_note(images: Maker) 
     root = images("train/a/1", "train/a/2", "train/b/1", "train/c/1", "val/b/2")
     used = "Validation uses val/: no share of the training images is set aside."
     missing = "val/ has no image of a, c: validation says nothing about that."
-    assert load(root).notes == (used, missing)
-    assert load(root, val_fraction=0).notes == (missing,)
+    assert load(root, val_fraction=0.2).notes == (used, missing)
+    assert load(root).notes == (missing,)

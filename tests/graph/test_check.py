@@ -111,6 +111,11 @@ class TestLecture:
         assert found.span == (0, 33)
 
 
+def test_leaving_a_layer_out_leaves_single_spaces() -> None:
+    (problem,) = check("conv3-4p1 relu pool2 pool9 fc10", (8, 8, 1)).problems
+    assert problem.fixes[0].text == "conv3-4p1 relu pool2 fc10"
+
+
 class TestRows:
     @pytest.mark.parametrize(
         ("text", "size", "formula"),

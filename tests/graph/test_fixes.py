@@ -88,7 +88,7 @@ def test_pools_too_many_are_left_out_or_given_larger_images() -> None:
     problem = problem_of(text, (4, 4, 3), "too-small")
     assert problem.layer == "pool3"
     assert [(fix.edit, fix.text, fix.input) for fix in problem.fixes] == [
-        ("leave pool2 out", text.replace("pool2 fc10", " fc10"), (4, 4, 3)),
+        ("leave pool2 out", text.replace("pool2 fc10", "fc10"), (4, 4, 3)),
         ("input 8×8×3", text, (8, 8, 3)),
     ]
 

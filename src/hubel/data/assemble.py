@@ -31,6 +31,8 @@ _LARGEST_COMMON_SIDE = 512
 # Beyond this the images of a split are gathered into a file instead of into memory.
 _MEMORY_BYTES = 2**30
 _GATHER_ROWS = 256
+# Another share than that of `load` was asked for, and is worth a word where it has no effect.
+_USUAL_FRACTION = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +271,7 @@ def _about_validation(
 ) -> Iterator[str]:
     """What a folder of validation images leaves out, of its classes and of what was asked for."""
     folder = validation[0].name.split("/")[0]
-    if val_fraction:
+    if val_fraction not in (0, _USUAL_FRACTION):
         yield f"Validation uses {folder}/: no share of the training images is set aside."
     there = {file.label for file in validation}
     missing = [name for label, name in enumerate(listing.classes) if label not in there]

@@ -50,7 +50,9 @@ class Edit:
 def apply(text: str, edit: Edit) -> str:
     """The text after the edit."""
     for span, new in sorted(edit.changes, reverse=True):
-        text = replace_text(text, span, new)
+        # A token that goes takes a space beside it along.
+        gap = not new and text[: span[0]].endswith(" ") and text[span[1] :].startswith(" ")
+        text = replace_text(text, (span[0], span[1] + gap), new)
     return text
 
 

@@ -19,12 +19,17 @@ __all__ = ["Classes", "as_images", "as_labels", "as_split", "fingerprint", "held
 Classes: TypeAlias = Sequence[int] | Sequence[str] | NDArray[Any]
 
 
-def as_images(given: ArrayLike, size: tuple[int, int, int]) -> NDArray[Any]:
+def as_images(given: ArrayLike, size: tuple[int, int, int], *, least: int = 1) -> NDArray[Any]:
     """Images (N, H, W, C), uint8 or float32; raises UsageError where they are not of that size.
 
-    (N, H, W) will do where the depth is 1.
+    (N, H, W) will do where the depth is 1. There must be at least `least` of them.
     """
     images = np.asarray(given)
+    if images.shape == size:
+        raise UsageError(
+            f"the images have the shape of a single one, {size}",
+            hint=f"give an array of shape (N, {', '.join(map(str, size))}): x[None] of a single x",
+        )
     if images.ndim == 3 and size[2] == 1:
         images = images[..., None]
     if images.ndim != 4 or images.shape[1:] != size:
@@ -33,7 +38,7 @@ def as_images(given: ArrayLike, size: tuple[int, int, int]) -> NDArray[Any]:
             f"the images are {found}, and the network takes {describe(size)}",
             hint=f"give an array of shape (N, {', '.join(map(str, size))}), or resize the images",
         )
-    if not len(images):
+    if len(images) < least:
         raise UsageError("there is no image", hint="give at least one")
     if images.dtype.kind == "f":
         return images.astype(np.float32, copy=False)
