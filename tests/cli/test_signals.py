@@ -119,6 +119,9 @@ def test_ctrl_c_finishes_the_step_saves_reports_and_exits_130(
     assert process.returncode == 130
     assert "Finishing the step; Ctrl-C again stops at once." in said
     assert re.search(r"Interrupted after epoch \d and step \d+ of the next\.", said)
+    for which in ("Best", "Last"):
+        figures = r"epoch \d, [\d.]+ % of \d+ validation images \(95 % interval [\d.]+ to [\d.]+; "
+        assert re.search(rf"^{which}: {figures}the most frequent class", said, re.MULTILINE)
     assert f"Saved in {run}" in said
     assert "Go on with: hubel train --resume runs/run" in said
     assert "Traceback" not in said

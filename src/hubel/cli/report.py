@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hubel import __version__
 from hubel.data.dataset import Dataset
 from hubel.graph.shape import describe
@@ -13,7 +15,7 @@ from hubel.model import Model
 from hubel.network import Network
 from hubel.train.events import EpochDone
 from hubel.train.metrics import Evaluation
-from hubel.views.progress import evaluation_line, percent, thousands
+from hubel.views.progress import accuracy_line, evaluation_line, thousands
 
 __all__ = [
     "DEFAULT",
@@ -75,11 +77,14 @@ def net_lines(net: Network, name: str) -> Iterator[str]:
             yield f"      warning: {warning}"
 
 
-def epoch_place(best: EpochDone) -> str:
-    """A best epoch and the accuracy it was chosen by."""
-    if best.validation_accuracy is None:
-        return f"epoch {best.epoch}, training loss {best.loss:.4f}"
-    return f"epoch {best.epoch}, {percent(best.validation_accuracy)} of the validation images"
+def epoch_place(row: EpochDone, data: Dataset) -> str:
+    """A finished epoch and its accuracy on the validation images, else its training loss."""
+    labels = data.validation.labels
+    if row.validation_accuracy is None:
+        return f"epoch {row.epoch}, training loss {row.loss:.4f}"
+    correct, baseline = round(row.validation_accuracy * len(labels)), np.bincount(labels).max()
+    accuracy = accuracy_line(correct, len(labels), baseline / len(labels), "validation images")
+    return f"epoch {row.epoch}, {accuracy}"
 
 
 def run_line(folder: Path) -> str:

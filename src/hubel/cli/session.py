@@ -205,10 +205,15 @@ def _report_interrupted(run: Run, as_json: bool) -> None:
     assert progress is not None
     if as_json:
         print_json(report.result(run.model, {}, run.folder, interrupted=True))
-    best = progress.best
+    finished = ["No epoch was finished."]
+    if progress.best is not None:
+        finished = [
+            f"Best: {report.epoch_place(progress.best, run.data)}",
+            f"Last: {report.epoch_place(progress.history[-1], run.data)}",
+        ]
     say(
         f"Interrupted after epoch {progress.epoch} and step {progress.step} of the next.",
-        f"Best: {report.epoch_place(best)}" if best else "No epoch was finished.",
+        *finished,
         f"Saved in {run.folder.resolve()}",
         f"Go on with: hubel train --resume {run.folder}",
     )

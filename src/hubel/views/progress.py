@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from hubel.train.events import Ended, EpochDone, Event, Started, StepDone, Validating
-from hubel.train.metrics import Evaluation
+from hubel.train.metrics import Evaluation, wilson
 
-__all__ = ["epoch_line", "evaluation_line", "percent", "shown", "thousands"]
+__all__ = ["accuracy_line", "epoch_line", "evaluation_line", "percent", "shown", "thousands"]
 
 # Columns from which there is room for a longer bar and for words.
 _WIDE = 110
@@ -62,12 +62,21 @@ def evaluation_line(measured: Evaluation, split: str) -> str:
 
     `split` says which images were scored; "all" of them are said to include training images.
     """
-    low, high = measured.interval
     of = "images, training images included" if split == "all" else f"{split} images"
+    return accuracy_line(measured.correct, measured.count, measured.baseline, of)
+
+
+def accuracy_line(correct: int, count: int, baseline: float, of: str) -> str:
+    """So many of so many images right, with the 95 % interval of the share and its baseline.
+
+    >>> accuracy_line(90, 100, 0.2, "test images")
+    '90.00 % of 100 test images (95 % interval 82.6 to 94.5; the most frequent class alone 20.00 %)'
+    """
+    low, high = wilson(correct, count)
     return (
-        f"{percent(measured.accuracy)} of {measured.count:,} {of} "
+        f"{percent(correct / count)} of {count:,} {of} "
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f}; "
-        f"the most frequent class alone {percent(measured.baseline)})"
+        f"the most frequent class alone {percent(baseline)})"
     )
 
 
