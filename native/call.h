@@ -9,6 +9,11 @@ class Threads;
 
 constexpr int kMostOperands = 16;
 
+// The upper half of a float: its sign, its exponent and seven bits of its fraction.
+struct Bfloat16 {
+  uint16_t bits;
+};
+
 // A product of sizes, or 2^58 where it is more: such a number of bytes is in no memory, whatever is added.
 template <class... Sizes>
 constexpr int64_t product(Sizes... sizes) {

@@ -22,6 +22,7 @@
 namespace hubel::HUBEL_TARGET {
 
 namespace {
+#include "bfloat16.h"
 #include HUBEL_VECTOR
 }
 

@@ -18,6 +18,32 @@ struct Vector {
   static Vector load(const float* p, int count) { return {_mm256_maskload_ps(p, mask(count))}; }
   void store(float* p) const { _mm256_storeu_ps(p, value); }
   void store(float* p, int count) const { _mm256_maskstore_ps(p, mask(count), value); }
+  static Vector load(const Bfloat16* p) {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16))};
+  }
+  static Vector load(const Bfloat16* p, int count) {
+    Bfloat16 lanes[8] = {};
+    for (int i = 0; i < count; ++i) lanes[i] = p[i];
+    return load(lanes);
+  }
+  // To the nearest, of two equally near the even one; NaN stays NaN.
+  void store(Bfloat16* p) const {
+    const __m256i bits = _mm256_castps_si256(value);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256 ordered = _mm256_cmp_ps(value, value, _CMP_ORD_Q);
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256 chosen = _mm256_blendv_ps(_mm256_castsi256_ps(quiet), _mm256_castsi256_ps(up), ordered);
+    const __m256i halves = _mm256_srli_epi32(_mm256_castps_si256(chosen), 16);
+    const __m128i low = _mm256_castsi256_si128(halves), high = _mm256_extracti128_si256(halves, 1);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(low, high));
+  }
+  void store(Bfloat16* p, int count) const {
+    Bfloat16 lanes[8];
+    store(lanes);
+    for (int i = 0; i < count; ++i) p[i] = lanes[i];
+  }
 
   static Vector multiply_add(Vector a, Vector b, Vector c) {
     return {_mm256_fmadd_ps(a.value, b.value, c.value)};

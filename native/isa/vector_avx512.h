@@ -18,6 +18,10 @@ struct Vector {
   static Vector load(const float* p, int count) { return {_mm512_maskz_loadu_ps(mask(count), p)}; }
   void store(float* p) const { _mm512_storeu_ps(p, value); }
   void store(float* p, int count) const { _mm512_mask_storeu_ps(p, mask(count), value); }
+  static Vector load(const Bfloat16* p) { return widen(_mm256_loadu_epi16(p)); }
+  static Vector load(const Bfloat16* p, int count) { return widen(_mm256_maskz_loadu_epi16(mask(count), p)); }
+  void store(Bfloat16* p) const { _mm256_storeu_epi16(p, narrow()); }
+  void store(Bfloat16* p, int count) const { _mm256_mask_storeu_epi16(p, mask(count), narrow()); }
 
   static Vector multiply_add(Vector a, Vector b, Vector c) {
     return {_mm512_fmadd_ps(a.value, b.value, c.value)};
@@ -34,5 +38,17 @@ struct Vector {
   }
 
  private:
+  static Vector widen(__m256i halves) {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
+  }
+  // To the nearest, of two equally near the even one; NaN stays NaN.
+  __m256i narrow() const {
+    const __m512i bits = _mm512_castps_si512(value);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __mmask16 ordered = _mm512_cmp_ps_mask(value, value, _CMP_ORD_Q);
+    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_blend_epi32(ordered, quiet, up), 16));
+  }
   static __mmask16 mask(int count) { return static_cast<__mmask16>((1u << count) - 1); }
 };

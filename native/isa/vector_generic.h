@@ -22,6 +22,16 @@ struct Vector {
   void store(float* p, int count) const {
     for (int i = 0; i < count; ++i) p[i] = value[i];
   }
+  static Vector load(const Bfloat16* p) { return load(p, 4); }
+  static Vector load(const Bfloat16* p, int count) {
+    Vector made = zero();
+    for (int i = 0; i < count; ++i) made.value[i] = widened(p[i]);
+    return made;
+  }
+  void store(Bfloat16* p) const { store(p, 4); }
+  void store(Bfloat16* p, int count) const {
+    for (int i = 0; i < count; ++i) p[i] = narrowed(value[i]);
+  }
 
   static Vector multiply_add(Vector a, Vector b, Vector c) {
     for (int i = 0; i < 4; ++i) c.value[i] += a.value[i] * b.value[i];

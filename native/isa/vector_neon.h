@@ -26,6 +26,28 @@ struct Vector {
     store(lanes);
     for (int i = 0; i < count; ++i) p[i] = lanes[i];
   }
+  static Vector load(const Bfloat16* p) {
+    return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16))};
+  }
+  static Vector load(const Bfloat16* p, int count) {
+    Bfloat16 lanes[4] = {};
+    for (int i = 0; i < count; ++i) lanes[i] = p[i];
+    return load(lanes);
+  }
+  // To the nearest, of two equally near the even one; NaN stays NaN.
+  void store(Bfloat16* p) const {
+    const uint32x4_t bits = vreinterpretq_u32_f32(value);
+    const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+    const uint32x4_t up = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+    const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+    const uint32x4_t ordered = vceqq_f32(value, value);
+    vst1_u16(&p->bits, vshrn_n_u32(vbslq_u32(ordered, up, quiet), 16));
+  }
+  void store(Bfloat16* p, int count) const {
+    Bfloat16 lanes[4];
+    store(lanes);
+    for (int i = 0; i < count; ++i) p[i] = lanes[i];
+  }
 
   static Vector multiply_add(Vector a, Vector b, Vector c) { return {vfmaq_f32(c.value, a.value, b.value)}; }
   static Vector positive(Vector a) { return {vmaxq_f32(a.value, vdupq_n_f32(0.0f))}; }
