@@ -45,6 +45,9 @@ struct Vector {
     for (int i = 0; i < count; ++i) p[i] = lanes[i];
   }
 
+  Vector operator+(Vector b) const { return {_mm256_add_ps(value, b.value)}; }
+  Vector operator-(Vector b) const { return {_mm256_sub_ps(value, b.value)}; }
+  Vector operator*(Vector b) const { return {_mm256_mul_ps(value, b.value)}; }
   static Vector multiply_add(Vector a, Vector b, Vector c) {
     return {_mm256_fmadd_ps(a.value, b.value, c.value)};
   }

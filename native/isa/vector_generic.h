@@ -33,6 +33,18 @@ struct Vector {
     for (int i = 0; i < count; ++i) p[i] = narrowed(value[i]);
   }
 
+  Vector operator+(Vector b) const {
+    for (int i = 0; i < 4; ++i) b.value[i] = value[i] + b.value[i];
+    return b;
+  }
+  Vector operator-(Vector b) const {
+    for (int i = 0; i < 4; ++i) b.value[i] = value[i] - b.value[i];
+    return b;
+  }
+  Vector operator*(Vector b) const {
+    for (int i = 0; i < 4; ++i) b.value[i] = value[i] * b.value[i];
+    return b;
+  }
   static Vector multiply_add(Vector a, Vector b, Vector c) {
     for (int i = 0; i < 4; ++i) c.value[i] += a.value[i] * b.value[i];
     return c;
