@@ -423,16 +423,6 @@ static void conv_weight_grad(const Call& call, Threads& threads) {
     work.run(rows * chunk / given.chunks, rows * (chunk + 1) / given.chunks, part, given.parts,
              partial + chunk * weights, bias ? partial_bias + chunk * p.filters : nullptr);
   });
-  constexpr int64_t kPiece = 4096;
-  threads.each(given.chunks > 1 ? pieces(weights, kPiece) : 0, [&](int64_t piece) {
-    const int64_t end = lesser(weights, (piece + 1) * kPiece);
-    for (int64_t i = piece * kPiece; i < end; ++i) weight[i] = partial[i];
-    for (int64_t chunk = 1; chunk < given.chunks; ++chunk)
-      for (int64_t i = piece * kPiece; i < end; ++i) weight[i] += partial[chunk * weights + i];
-  });
-  if (!bias) return;
-  for (int64_t k = 0; k < p.filters; ++k) {
-    bias[k] = partial_bias[k];
-    for (int64_t chunk = 1; chunk < given.chunks; ++chunk) bias[k] += partial_bias[chunk * p.filters + k];
-  }
+  if (given.chunks > 1) add_partial_sums(partial, given.chunks, weights, weight, threads);
+  if (bias) add_partial_sums(partial_bias, given.chunks, p.filters, bias, threads);
 }

@@ -1,5 +1,12 @@
 // How work on long arrays is cut into tasks: by its size alone, never by the number of threads.
 
+// Bytes of scratch memory that a kernel with such parameters needs on every thread: none, unless the struct
+// has a function of its own.
+template <class Parameters>
+static int64_t scratch(const Parameters&) {
+  return 0;
+}
+
 constexpr int64_t kTaskNumbers = 32768;
 
 // Calls work(first, last) for runs of `size` numbers.
@@ -15,6 +22,17 @@ template <class Work>
 static void by_rows(Threads& threads, int64_t rows, int64_t depth, const Work& work) {
   const int64_t each = greater(1, kTaskNumbers / depth), tasks = pieces(rows, each);
   threads.each(tasks, [&](int64_t task) { work(task * each, lesser(rows, (task + 1) * each)); });
+}
+
+// Adds up `count` partial sums of `size` numbers each, in their order.
+static void add_partial_sums(const float* partial, int64_t count, int64_t size, float* sum, Threads& threads) {
+  constexpr int64_t kPiece = 4096;
+  threads.each(pieces(size, kPiece), [&](int64_t piece) {
+    const int64_t end = lesser(size, (piece + 1) * kPiece);
+    for (int64_t i = piece * kPiece; i < end; ++i) sum[i] = partial[i];
+    for (int64_t k = 1; k < count; ++k)
+      for (int64_t i = piece * kPiece; i < end; ++i) sum[i] += partial[k * size + i];
+  });
 }
 
 // Sums over rows, channel by channel, are cut into this many partial sums.

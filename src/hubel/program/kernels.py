@@ -88,6 +88,14 @@ class WeightGradient:
 
 
 @dataclass(frozen=True, slots=True)
+class Winograd:
+    """A convolution by tiles; its panels of filters are shared out among `parts` tasks."""
+
+    convolution: Convolution
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pooling:
     """A pooling's geometry; `wide` positions take two bytes."""
 
@@ -247,6 +255,7 @@ class Kernel:
 
     signature: str
     parameters: type
+    maps: bool = False
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -263,6 +272,11 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "conv": Kernel("x weights bias? y>", Convolution),
         "conv_input_grad": Kernel("dy weights gate? dx>", Convolution),
         "conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", WeightGradient),
+        "winograd_weights": Kernel("weight packed>", PackWeights),
+        "winograd": Kernel("x weights bias? gate? y>", Winograd, maps=True),
+        "winograd_weight_grad": Kernel(
+            "x dy workspace> dweight> dbias?>", WeightGradient, maps=True
+        ),
         "max_pool": Kernel("x y> index>", Pooling),
         "max_pool_grad": Kernel("dy index gate? dx>", MaxPoolGradient),
         "average_pool": Kernel("x y>", Pooling),

@@ -12,6 +12,7 @@ from hubel.graph.op import Node
 from hubel.graph.ops.conv import Conv, Window
 from hubel.graph.ops.pointwise import FUNCTIONS
 from hubel.program import kernels
+from hubel.program.choose import POINTS, TILE_ROWS, choose, tiles_of
 from hubel.program.lowering import Lowering, as_map
 
 __all__ = ["RULES"]
@@ -65,12 +66,37 @@ def _pack(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: 
 
 def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
     x, weight, *bias = node.inputs
-    given = _convolution(lowering, conv, x)
-    places = given.images * given.out_height * given.out_width
-    given = replace(given, has_bias=len(bias), packed=int(places >= MANY_ROWS))
-    weights = _pack(lowering, given, weight, False) if given.packed else weight
+    given = replace(_convolution(lowering, conv, x), has_bias=len(bias))
     made = lowering.make(node.outputs[0])
-    lowering.call("conv", (x, weights, bias[0] if bias else "", made), given)
+    operands = (bias[0] if bias else "", made)
+    if choose(given, "forward", False).algorithm == "winograd":
+        transformed = _transform(lowering, given, weight, False)
+        _winograd(lowering, given, (x, transformed, operands[0], "", made))
+        return
+    places = given.images * given.out_height * given.out_width
+    given = replace(given, packed=int(places >= MANY_ROWS))
+    weights = _pack(lowering, given, weight, False) if given.packed else weight
+    lowering.call("conv", (x, weights, *operands), given)
+
+
+def _transform(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: bool) -> str:
+    inner, columns = (conv.filters, conv.depth) if backward else (conv.depth, conv.filters)
+    size = kernels.packed_size(POINTS, inner, columns, 1)
+    transformed = lowering.scratch("transformed", size * 4)
+    parameters = kernels.PackWeights(9, conv.depth, conv.filters, 1, int(backward))
+    lowering.call("winograd_weights", (weight, transformed), parameters)
+    return transformed
+
+
+def _winograd(lowering: Lowering, conv: kernels.Convolution, operands: tuple[str, ...]) -> None:
+    units = -(-tiles_of(conv) * conv.block // TILE_ROWS)
+    panels = -(-conv.filters // kernels.PANEL)
+    parts = min(panels, -(-FEW_UNITS // units))
+    lowering.call("winograd", operands, kernels.Winograd(conv, parts))
+
+
+FEW_UNITS = 8
+"""Runs of tiles fewer than which are cut by filters too, so that every thread has some."""
 
 
 def _conv(lowering: Lowering, node: Node) -> None:
@@ -86,6 +112,21 @@ def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
     dy, weight = node.inputs
     (dx,) = node.outputs
     given = _convolution(lowering, conv, dx)
+    if choose(given, "backward", False).algorithm == "winograd":
+        transformed = _transform(lowering, given, weight, True)
+        turned = replace(
+            given,
+            height=given.out_height,
+            width=given.out_width,
+            depth=given.filters,
+            out_height=given.height,
+            out_width=given.width,
+            filters=given.depth,
+            top=2 - given.top,
+            left=2 - given.left,
+        )
+        _winograd(lowering, turned, (dy, transformed, "", "", lowering.make(dx)))
+        return
     packed = _pack(lowering, given, weight, True)
     lowering.call("conv_input_grad", (dy, packed, "", lowering.make(dx)), given)
 
@@ -104,9 +145,23 @@ MOST_PARTIAL_NUMBERS = 2**20
 """What the partial sums of one weight gradient may take: 4 MiB stay near a core."""
 
 
+MOST_SUMS = 300_000
+"""Sums in the transformed domain that one task of Winograd's weight gradient keeps near its core."""
+
+
 def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) -> None:
     given = _convolution(lowering, conv, x)
     weights = given.rows * given.columns * given.depth // given.groups * given.filters
+    if choose(given, "weights", False).algorithm == "winograd":
+        units = -(-tiles_of(given) * given.block // TILE_ROWS)
+        sums = POINTS * given.depth * given.filters
+        parts = min(-(-given.filters // kernels.PANEL), -(-sums // MOST_SUMS))
+        chunks = max(1, min(MOST_CHUNKS // parts, units // 2))
+        size = chunks * ((weights if chunks > 1 else 0) + given.filters)
+        workspace = lowering.scratch("partial sums", size * 4)
+        cut = kernels.WeightGradient(given, chunks, parts)
+        lowering.call("winograd_weight_grad", (x, dy, workspace, dweight, ""), cut)
+        return
     rows = lowering.batch // lowering.block * given.out_height
     chunks = max(1, min(MOST_CHUNKS, rows, MOST_PARTIAL_NUMBERS // weights))
     panels = -(-(given.filters // given.groups) // kernels.PANEL)
@@ -154,7 +209,7 @@ def _bias_grad(lowering: Lowering, node: Node) -> None:
 def _free_weight_grad(lowering: Lowering, dy: str) -> int | None:
     """The last gradient of weights that reads dy and does not sum it yet."""
     for place, call in reversed(list(enumerate(lowering.calls))):
-        if call.kernel == "conv_weight_grad" and call.operand("dy") == dy:
+        if call.kernel in ("conv_weight_grad", "winograd_weight_grad") and call.operand("dy") == dy:
             return place if not call.operand("dbias") else None
     return None
 
