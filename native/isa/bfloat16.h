@@ -1,9 +1,7 @@
 // One bfloat16 number at a time; vector_*.h have the same by the vector.
 #pragma once
 
-static float widened(float x) { return x; }
-
-static float widened(Bfloat16 x) {
+[[maybe_unused]] static float widened(Bfloat16 x) {
   const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
   float made;
   __builtin_memcpy(&made, &bits, sizeof(made));

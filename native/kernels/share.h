@@ -1,11 +1,13 @@
 // How work on long arrays is cut into tasks: by its size alone, never by the number of threads.
 
-// Bytes of scratch memory that a kernel with such parameters needs on every thread: none, unless the struct
-// has a function of its own.
-template <class Parameters>
+// Bytes of scratch memory that a kernel with such parameters, on maps of T, needs on every thread: none,
+// unless the struct has a function of its own.
+template <class T, class Parameters>
 static int64_t scratch(const Parameters&) {
   return 0;
 }
+
+constexpr int64_t kLine = 64;  // bytes
 
 constexpr int64_t kTaskNumbers = 32768;
 

@@ -226,6 +226,7 @@ static bool winograd_sizes(const void* parameters, int64_t* bytes) {
 
 static int64_t m_point(const Tiles& tiles) { return tiles.rows() * kPanel + 16; }
 
+template <class T>
 static int64_t scratch(const WinogradCall& given) {
   const ConvCall& p = given.conv;
   const Tiles tiles(p);
@@ -283,7 +284,7 @@ static void winograd(const Call& call, Threads& threads) {
       for (int64_t point = 0; point < kPoints; ++point) {
         const float* a = v + point * tiles.x_point();
         const float* b = weights + (panel * kPoints + point) * p.depth * kPanel;
-        Brgemm g{};
+        Brgemm<float> g{};
         g.a = &a;
         g.b = &b;
         g.count = 1;
@@ -339,6 +340,7 @@ static bool winograd_weight_grad_sizes(const void* parameters, int64_t* bytes) {
   return true;
 }
 
+template <class T>
 static int64_t scratch(const WinogradGradCall& given) { return 4 * WinogradGrad(given).numbers(); }
 
 // A dy Aᵀ of tiles first … last - 1 and panels from … to - 1 into d, [point][panel][tile, image][kPanel].
@@ -414,7 +416,7 @@ static void winograd_weight_grad(const Call& call, Threads& threads) {
         for (int64_t panel = from; panel < to; ++panel) {
           const float* a = v + point * tiles.x_point();
           const float* b = d + point * work.d_point() + (panel - from) * work.d_panel();
-          Brgemm g{};
+          Brgemm<float> g{};
           g.a = &a;
           g.b = &b;
           g.count = 1;

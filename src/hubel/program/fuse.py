@@ -83,7 +83,7 @@ def _gate(
 
 
 def _with(parameters: Any, flag: str) -> Any:
-    """The parameters with a flag set, which for Winograd and pooling's gradient lies a level deeper."""
+    """The parameters with a flag set, which lies in the convolution where there is one."""
     if hasattr(parameters, flag):
         return replace(parameters, **{flag: 1})
     return replace(parameters, convolution=replace(parameters.convolution, **{flag: 1}))

@@ -79,8 +79,8 @@ class Convolution:
 
 
 @dataclass(frozen=True, slots=True)
-class WeightGradient:
-    """How the sum over places is cut: into `chunks` of map rows, and `parts` of the weights."""
+class Cut:
+    """How a convolution's work is cut into tasks: `chunks` of places, and `parts` of the weights."""
 
     convolution: Convolution
     chunks: int
@@ -251,7 +251,10 @@ class AdamStep:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A kernel's operands, as its signature says, and the class of its parameters."""
+    """A kernel's operands, as its signature says, and the class of its parameters.
+
+    One of `maps` is there for maps of either number type.
+    """
 
     signature: str
     parameters: type
@@ -269,14 +272,12 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "unpack_maps": Kernel("maps images>", Layout),
         "copy_channels": Kernel("from to!", CopyChannels),
         "pack_weights": Kernel("weight packed>", PackWeights),
-        "conv": Kernel("x weights bias? y>", Convolution),
-        "conv_input_grad": Kernel("dy weights gate? dx>", Convolution),
-        "conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", WeightGradient),
+        "conv": Kernel("x weights bias? y>", Cut, maps=True),
+        "conv_input_grad": Kernel("dy weights gate? dx>", Cut, maps=True),
+        "conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),
         "winograd_weights": Kernel("weight packed>", PackWeights),
         "winograd": Kernel("x weights bias? gate? y>", Winograd, maps=True),
-        "winograd_weight_grad": Kernel(
-            "x dy workspace> dweight> dbias?>", WeightGradient, maps=True
-        ),
+        "winograd_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),
         "max_pool": Kernel("x y> index>", Pooling),
         "max_pool_grad": Kernel("dy index gate? dx>", MaxPoolGradient),
         "average_pool": Kernel("x y>", Pooling),

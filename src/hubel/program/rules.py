@@ -76,7 +76,7 @@ def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
     places = given.images * given.out_height * given.out_width
     given = replace(given, packed=int(places >= MANY_ROWS))
     weights = _pack(lowering, given, weight, False) if given.packed else weight
-    lowering.call("conv", (x, weights, *operands), given)
+    lowering.call("conv", (x, weights, *operands), _cut(given, given.out_height, given.filters))
 
 
 def _transform(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: bool) -> str:
@@ -97,6 +97,23 @@ def _winograd(lowering: Lowering, conv: kernels.Convolution, operands: tuple[str
 
 FEW_UNITS = 8
 """Runs of tiles fewer than which are cut by filters too, so that every thread has some."""
+
+
+def _cut(conv: kernels.Convolution, height: int, columns: int) -> kernels.Cut:
+    """Weights that are too large to stay near a core are shared out, and each share meets many rows."""
+    rows = conv.images // conv.block * height
+    weights = conv.rows * conv.columns * conv.depth * conv.filters
+    if conv.groups > 1 or weights <= NEAR_WEIGHTS:
+        return kernels.Cut(conv, rows, 1)
+    parts = min(-(-columns // kernels.PANEL), max(-(-weights // NEAR_WEIGHTS), FEW_UNITS))
+    return kernels.Cut(conv, min(rows, -(-TASKS // parts)), parts)
+
+
+NEAR_WEIGHTS = 2**17
+"""Weights that stay near a core: half a MiB."""
+
+TASKS = 32
+"""Tasks that a piece of work is cut into, by its size alone, so that every thread has some."""
 
 
 def _conv(lowering: Lowering, node: Node) -> None:
@@ -128,7 +145,8 @@ def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
         _winograd(lowering, turned, (dy, transformed, "", "", lowering.make(dx)))
         return
     packed = _pack(lowering, given, weight, True)
-    lowering.call("conv_input_grad", (dy, packed, "", lowering.make(dx)), given)
+    cut = _cut(given, given.height, given.depth)
+    lowering.call("conv_input_grad", (dy, packed, "", lowering.make(dx)), cut)
 
 
 def _conv_input_grad(lowering: Lowering, node: Node) -> None:
@@ -159,7 +177,7 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
         chunks = max(1, min(MOST_CHUNKS // parts, units // 2))
         size = chunks * ((weights if chunks > 1 else 0) + given.filters)
         workspace = lowering.scratch("partial sums", size * 4)
-        cut = kernels.WeightGradient(given, chunks, parts)
+        cut = kernels.Cut(given, chunks, parts)
         lowering.call("winograd_weight_grad", (x, dy, workspace, dweight, ""), cut)
         return
     rows = lowering.batch // lowering.block * given.out_height
@@ -170,7 +188,7 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
     size = chunks * ((weights if chunks > 1 else 0) + given.filters)
     workspace = lowering.scratch("partial sums", size * 4)
     operands = (x, dy, workspace, dweight, "")
-    lowering.call("conv_weight_grad", operands, kernels.WeightGradient(given, chunks, parts))
+    lowering.call("conv_weight_grad", operands, kernels.Cut(given, chunks, parts))
 
 
 def _conv_weight_grad(lowering: Lowering, node: Node) -> None:
@@ -378,9 +396,11 @@ def _split(lowering: Lowering, node: Node) -> None:
 def _loss(lowering: Lowering, node: Node) -> None:
     classes = prod(lowering.graph[node.inputs[0]].shape)
     smoothing = getattr(node.attributes, "smoothing", 0.0)
+    scores, *others = node.inputs
+    read = lowering.floats(scores)
     outputs = tuple(lowering.make(name) for name in node.outputs)
     parameters = kernels.Loss(lowering.batch, classes, smoothing)
-    lowering.call(node.op, (*node.inputs, *outputs), parameters)
+    lowering.call(node.op, (read, *others, *outputs), parameters)
 
 
 def _mean_loss(lowering: Lowering, node: Node) -> None:
