@@ -23,6 +23,9 @@ struct Vector {
   void store(Bfloat16* p) const { _mm256_storeu_epi16(p, narrow()); }
   void store(Bfloat16* p, int count) const { _mm256_mask_storeu_epi16(p, mask(count), narrow()); }
 
+  friend Vector operator+(Vector a, Vector b) { return {_mm512_add_ps(a.value, b.value)}; }
+  friend Vector operator-(Vector a, Vector b) { return {_mm512_sub_ps(a.value, b.value)}; }
+  friend Vector operator*(Vector a, Vector b) { return {_mm512_mul_ps(a.value, b.value)}; }
   static Vector multiply_add(Vector a, Vector b, Vector c) {
     return {_mm512_fmadd_ps(a.value, b.value, c.value)};
   }

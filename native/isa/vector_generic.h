@@ -33,6 +33,18 @@ struct Vector {
     for (int i = 0; i < count; ++i) p[i] = narrowed(value[i]);
   }
 
+  friend Vector operator+(Vector a, Vector b) {
+    for (int i = 0; i < 4; ++i) a.value[i] += b.value[i];
+    return a;
+  }
+  friend Vector operator-(Vector a, Vector b) {
+    for (int i = 0; i < 4; ++i) a.value[i] -= b.value[i];
+    return a;
+  }
+  friend Vector operator*(Vector a, Vector b) {
+    for (int i = 0; i < 4; ++i) a.value[i] *= b.value[i];
+    return a;
+  }
   static Vector multiply_add(Vector a, Vector b, Vector c) {
     for (int i = 0; i < 4; ++i) c.value[i] += a.value[i] * b.value[i];
     return c;

@@ -49,6 +49,9 @@ struct Vector {
     for (int i = 0; i < count; ++i) p[i] = lanes[i];
   }
 
+  friend Vector operator+(Vector a, Vector b) { return {vaddq_f32(a.value, b.value)}; }
+  friend Vector operator-(Vector a, Vector b) { return {vsubq_f32(a.value, b.value)}; }
+  friend Vector operator*(Vector a, Vector b) { return {vmulq_f32(a.value, b.value)}; }
   static Vector multiply_add(Vector a, Vector b, Vector c) { return {vfmaq_f32(c.value, a.value, b.value)}; }
   static Vector positive(Vector a) { return {vmaxq_f32(a.value, vdupq_n_f32(0.0f))}; }
   static Vector where_positive(Vector gate, Vector a) {

@@ -18,11 +18,12 @@ struct PoolCall {
   }
 };
 
+template <class T>
 static bool max_pool_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const PoolCall*>(parameters);
   if (!p.sensible()) return false;
-  bytes[0] = product(p.x().size(), 4);
-  bytes[1] = product(p.y().size(), 4);
+  bytes[0] = product(p.x().size(), kBytes<T>);
+  bytes[1] = product(p.y().size(), kBytes<T>);
   bytes[2] = p.y().size() * (p.wide ? 2 : 1);
   return true;
 }
@@ -55,17 +56,18 @@ static void windows_over(const PoolCall& p, int64_t iy, int64_t ix, const Visit&
 
 // The pixels of the input that one window reads, and their positions in it, as floats: both are then
 // chosen by one comparison, and 65536 positions are exact.
+template <class T>
 struct Window {
   static constexpr int64_t kMost = 64;
-  const float* pixels[kMost];
+  const T* pixels[kMost];
   float positions[kMost];
   int64_t count;
 };
 
 // The largest number of a window, and where it was, for `width` neighbouring places. NaN wins over every
 // number, and the first of equals over the later. `started` goes on from what y and index hold.
-template <class Index>
-static void largest_of(const Window& window, int64_t at, int width, bool started, float* y, Index* index) {
+template <class T, class Index>
+static void largest_of(const Window<T>& window, int64_t at, int width, bool started, T* y, Index* index) {
   float lanes[Vector::kWidth];
   Vector best, position;
   if (started) {
@@ -89,7 +91,7 @@ static void largest_of(const Window& window, int64_t at, int width, bool started
     for (int e = 0; e < width; ++e) index[e] = static_cast<Index>(static_cast<int>(lanes[e]));
 }
 
-template <class Index>
+template <class T, class Index>
 static void max_pool_of(const Call& call, Threads& threads) {
   const auto& p = call.as<PoolCall>();
   const Maps from = p.x(), to = p.y();
@@ -97,9 +99,9 @@ static void max_pool_of(const Call& call, Threads& threads) {
   threads.each(to.blocks() * to.height, [&](int64_t task) {
     const int64_t b = task / to.height, oy = task % to.height;
     for (int64_t ox = 0; ox < to.width; ++ox) {
-      float* y = call.at<float>(1) + to.at(b, oy, ox);
+      T* y = call.at<T>(1) + to.at(b, oy, ox);
       Index* index = call.at<Index>(2) + to.at(b, oy, ox);
-      Window window{};
+      Window<T> window{};
       bool started = false;
       const auto flush = [&] {
         int64_t at = 0;
@@ -110,20 +112,21 @@ static void max_pool_of(const Call& call, Threads& threads) {
         window.count = 0;
       };
       pixels_under(p, oy, ox, [&](int64_t iy, int64_t ix, int64_t position) {
-        window.pixels[window.count] = call.at<float>(0) + from.at(b, iy, ix);
+        window.pixels[window.count] = call.at<T>(0) + from.at(b, iy, ix);
         window.positions[window.count] = static_cast<float>(position);
-        if (++window.count == Window::kMost) flush();
+        if (++window.count == Window<T>::kMost) flush();
       });
       if (window.count > 0) flush();
     }
   });
 }
 
+template <class T>
 static void max_pool(const Call& call, Threads& threads) {
   if (call.as<PoolCall>().wide)
-    max_pool_of<uint16_t>(call, threads);
+    max_pool_of<T, uint16_t>(call, threads);
   else
-    max_pool_of<uint8_t>(call, threads);
+    max_pool_of<T, uint8_t>(call, threads);
 }
 
 struct MaxPoolGradCall {
@@ -131,61 +134,78 @@ struct MaxPoolGradCall {
   int64_t has_gate;
 };
 
+template <class T>
 static bool max_pool_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const MaxPoolGradCall*>(parameters);
   if (!p.pool.sensible()) return false;
-  bytes[0] = product(p.pool.y().size(), 4);
+  bytes[0] = product(p.pool.y().size(), kBytes<T>);
   bytes[1] = p.pool.y().size() * (p.pool.wide ? 2 : 1);
-  bytes[2] = p.has_gate ? product(p.pool.x().size(), 4) : 0;
-  bytes[3] = product(p.pool.x().size(), 4);
+  bytes[3] = product(p.pool.x().size(), kBytes<T>);
+  bytes[2] = p.has_gate ? bytes[3] : 0;
   return true;
 }
 
+// Sums of so many neighbouring numbers are made at a time, in float: they stay near the core.
+constexpr int64_t kNearNumbers = 1024;
+
+// Calls work(at, count, sums) for runs of the `pixel` numbers of a pixel.
+template <class Work>
+static void by_near_numbers(int64_t pixel, const Work& work) {
+  float sums[kNearNumbers];
+  for (int64_t at = 0; at < pixel; at += kNearNumbers) work(at, lesser(kNearNumbers, pixel - at), sums);
+}
+
 // Each input row gathers from the windows that read it, so no two tasks write the same number.
-template <class Index>
+template <class T, class Index>
 static void max_pool_grad_of(const Call& call, Threads& threads) {
   const auto& p = call.as<MaxPoolGradCall>().pool;
   const Maps to = p.x(), from = p.y();
-  const int64_t pixel = from.pixel();
-  const float* gates = call.as<MaxPoolGradCall>().has_gate ? call.at<float>(2) : nullptr;
+  const T* gates = call.as<MaxPoolGradCall>().has_gate ? call.at<T>(2) : nullptr;
   threads.each(to.blocks() * to.height, [&](int64_t task) {
     const int64_t b = task / to.height, iy = task % to.height;
-    for (int64_t ix = 0; ix < to.width; ++ix) {
-      float* __restrict dx = call.at<float>(3) + to.at(b, iy, ix);
-      bool started = false;
-      windows_over(p, iy, ix, [&](int64_t oy, int64_t ox, int64_t position) {
-        const float* __restrict dy = call.at<float>(0) + from.at(b, oy, ox);
-        const Index* __restrict index = call.at<Index>(1) + from.at(b, oy, ox);
-        const Index here = static_cast<Index>(position);
-        if (started) {
-          for (int64_t e = 0; e < pixel; ++e) dx[e] += index[e] == here ? dy[e] : 0.0f;
-        } else {
-          for (int64_t e = 0; e < pixel; ++e) dx[e] = index[e] == here ? dy[e] : 0.0f;
+    for (int64_t ix = 0; ix < to.width; ++ix)
+      by_near_numbers(from.pixel(), [&](int64_t at, int64_t count, float* __restrict sums) {
+        bool started = false;
+        windows_over(p, iy, ix, [&](int64_t oy, int64_t ox, int64_t position) {
+          const T* __restrict dy = call.at<T>(0) + from.at(b, oy, ox) + at;
+          const Index* __restrict index = call.at<Index>(1) + from.at(b, oy, ox) + at;
+          const Index here = static_cast<Index>(position);
+          for (int64_t e = 0; e < count; ++e) {
+            const float given = widened(dy[e]), mine = index[e] == here ? given : 0.0f;
+            sums[e] = started ? sums[e] + mine : mine;
+          }
           started = true;
+        });
+        T* __restrict dx = call.at<T>(3) + to.at(b, iy, ix) + at;
+        if (!started) {
+          for (int64_t e = 0; e < count; ++e) dx[e] = T{};
+        } else if (gates) {
+          const T* __restrict gate = gates + to.at(b, iy, ix) + at;
+          for (int64_t e = 0; e < count; ++e) {
+            const float open = sums[e];
+            put(dx + e, widened(gate[e]) <= 0.0f ? 0.0f : open);
+          }
+        } else {
+          for (int64_t e = 0; e < count; ++e) put(dx + e, sums[e]);
         }
       });
-      if (!started)
-        for (int64_t e = 0; e < pixel; ++e) dx[e] = 0.0f;
-      if (!gates) continue;
-      const float* __restrict gate = gates + to.at(b, iy, ix);
-      for (int64_t e = 0; e < pixel; ++e) dx[e] = gate[e] <= 0.0f ? 0.0f : dx[e];
-    }
   });
 }
 
+template <class T>
 static void max_pool_grad(const Call& call, Threads& threads) {
   if (call.as<MaxPoolGradCall>().pool.wide)
-    max_pool_grad_of<uint16_t>(call, threads);
+    max_pool_grad_of<T, uint16_t>(call, threads);
   else
-    max_pool_grad_of<uint8_t>(call, threads);
+    max_pool_grad_of<T, uint8_t>(call, threads);
 }
 
-template <bool kForward>
+template <class T>
 static bool average_pool_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const PoolCall*>(parameters);
   if (!p.sensible()) return false;
-  bytes[kForward ? 0 : 1] = product(p.x().size(), 4);
-  bytes[kForward ? 1 : 0] = product(p.y().size(), 4);
+  bytes[0] = product(p.x().size(), kBytes<T>);
+  bytes[1] = product(p.y().size(), kBytes<T>);
   return true;
 }
 
@@ -196,39 +216,51 @@ static float share_of(const PoolCall& p, int64_t oy, int64_t ox) {
   return 1.0f / static_cast<float>(rows * columns);
 }
 
+template <class T>
 static void average_pool(const Call& call, Threads& threads) {
   const auto& p = call.as<PoolCall>();
   const Maps from = p.x(), to = p.y();
-  const int64_t pixel = from.pixel();
   threads.each(to.blocks() * to.height, [&](int64_t task) {
     const int64_t b = task / to.height, oy = task % to.height;
-    for (int64_t ox = 0; ox < to.width; ++ox) {
-      float* __restrict y = call.at<float>(1) + to.at(b, oy, ox);
-      for (int64_t e = 0; e < pixel; ++e) y[e] = 0.0f;
-      pixels_under(p, oy, ox, [&](int64_t iy, int64_t ix, int64_t) {
-        const float* __restrict x = call.at<float>(0) + from.at(b, iy, ix);
-        for (int64_t e = 0; e < pixel; ++e) y[e] += x[e];
+    for (int64_t ox = 0; ox < to.width; ++ox)
+      by_near_numbers(from.pixel(), [&](int64_t at, int64_t count, float* __restrict sums) {
+        for (int64_t e = 0; e < count; ++e) sums[e] = 0.0f;
+        pixels_under(p, oy, ox, [&](int64_t iy, int64_t ix, int64_t) {
+          const T* __restrict x = call.at<T>(0) + from.at(b, iy, ix) + at;
+          for (int64_t e = 0; e < count; ++e) sums[e] += widened(x[e]);
+        });
+        const float share = share_of(p, oy, ox);
+        T* __restrict y = call.at<T>(1) + to.at(b, oy, ox) + at;
+        for (int64_t e = 0; e < count; ++e) put(y + e, sums[e] * share);
       });
-      const float share = share_of(p, oy, ox);
-      for (int64_t e = 0; e < pixel; ++e) y[e] *= share;
-    }
   });
 }
 
+template <class T>
+static bool average_pool_grad_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const PoolCall*>(parameters);
+  if (!p.sensible()) return false;
+  bytes[0] = product(p.y().size(), kBytes<T>);
+  bytes[1] = product(p.x().size(), kBytes<T>);
+  return true;
+}
+
+template <class T>
 static void average_pool_grad(const Call& call, Threads& threads) {
   const auto& p = call.as<PoolCall>();
   const Maps to = p.x(), from = p.y();
-  const int64_t pixel = from.pixel();
   threads.each(to.blocks() * to.height, [&](int64_t task) {
     const int64_t b = task / to.height, iy = task % to.height;
-    for (int64_t ix = 0; ix < to.width; ++ix) {
-      float* __restrict dx = call.at<float>(1) + to.at(b, iy, ix);
-      for (int64_t e = 0; e < pixel; ++e) dx[e] = 0.0f;
-      windows_over(p, iy, ix, [&](int64_t oy, int64_t ox, int64_t) {
-        const float* __restrict dy = call.at<float>(0) + from.at(b, oy, ox);
-        const float share = share_of(p, oy, ox);
-        for (int64_t e = 0; e < pixel; ++e) dx[e] += dy[e] * share;
+    for (int64_t ix = 0; ix < to.width; ++ix)
+      by_near_numbers(from.pixel(), [&](int64_t at, int64_t count, float* __restrict sums) {
+        for (int64_t e = 0; e < count; ++e) sums[e] = 0.0f;
+        windows_over(p, iy, ix, [&](int64_t oy, int64_t ox, int64_t) {
+          const T* __restrict dy = call.at<T>(0) + from.at(b, oy, ox) + at;
+          const float share = share_of(p, oy, ox);
+          for (int64_t e = 0; e < count; ++e) sums[e] += widened(dy[e]) * share;
+        });
+        T* __restrict dx = call.at<T>(1) + to.at(b, iy, ix) + at;
+        for (int64_t e = 0; e < count; ++e) put(dx + e, sums[e]);
       });
-    }
   });
 }

@@ -1,5 +1,9 @@
 // How work on long arrays is cut into tasks: by its size alone, never by the number of threads.
 
+// What a number of a map takes.
+template <class T>
+constexpr int64_t kBytes = sizeof(T);
+
 constexpr int64_t kTaskNumbers = 32768;
 
 // Calls work(first, last) for runs of `size` numbers.
