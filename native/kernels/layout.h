@@ -81,7 +81,7 @@ static void copy_channels(const Call& call, Threads& threads) {
   T* __restrict to = call.at<T>(1) + p.to_at;
   by_rows(threads, p.rows, p.depth, [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row)
-      for (int64_t c = 0; c < p.depth; ++c) to[row * p.to_depth + c] = from[row * p.from_depth + c];
+      memcpy(to + row * p.to_depth, from + row * p.from_depth, static_cast<size_t>(p.depth * kBytes<T>));
   });
 }
 

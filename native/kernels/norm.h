@@ -18,19 +18,6 @@ static bool batch_norm_sizes(const void* parameters, int64_t* bytes) {
   return true;
 }
 
-template <class T>
-static Vector load(const T* p, int width) {
-  return width == Vector::kWidth ? Vector::load(p) : Vector::load(p, width);
-}
-
-template <class T>
-static void store(Vector value, T* p, int width) {
-  if (width == Vector::kWidth)
-    value.store(p);
-  else
-    value.store(p, width);
-}
-
 constexpr int64_t kShortRun = 32;  // rows whose sum is kept in float
 constexpr int kGroup = 4;          // sums that grow side by side, so that none waits for its last addition
 

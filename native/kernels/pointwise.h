@@ -84,8 +84,9 @@ static void activation_grad(const Call& call, Threads& threads) {
   const T* __restrict dy = call.at<T>(1);
   T* __restrict dx = call.at<T>(2);
   const auto run = [&](auto slope) {
-    by_numbers(threads, p.size, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i) put(dx + i, widened(dy[i]) * slope(widened(kept[i])));
+    by_numbers(threads, p.size, [=](int64_t first, int64_t last) {
+      const auto own = slope;  // near, so that its constants are not read anew for every number
+      for (int64_t i = first; i < last; ++i) put(dx + i, widened(dy[i]) * own(widened(kept[i])));
     });
   };
   switch (p.function) {
@@ -314,6 +315,7 @@ static void dropout(const Call& call, Threads& threads) {
   const uint64_t key = mix(mix(mix(seed) + step) + static_cast<uint64_t>(p.stream));
   const auto least = static_cast<uint64_t>(ceil(p.rate * 16777216.0));
   const float scale = static_cast<float>(1.0 / (1.0 - p.rate));
+  constexpr int64_t kNear = 256;
   threads.each(maps.blocks() * maps.height, [&](int64_t task) {
     const int64_t b = task / maps.height, row = task % maps.height;
     for (int64_t column = 0; column < maps.width; ++column)
@@ -322,10 +324,15 @@ static void dropout(const Call& call, Threads& threads) {
         const int64_t plain = (((b * maps.block + i) * maps.height + row) * maps.width + column) * maps.depth;
         const T* __restrict x = call.at<T>(0) + at;
         T* __restrict y = call.at<T>(3) + at;
-        for (int64_t c = 0; c < maps.depth; ++c) {
-          const bool kept = mix(key + static_cast<uint64_t>(plain + c)) >> 40 >= least;
-          const float scaled = widened(x[c]) * scale;
-          put(y + c, kept ? scaled : 0.0f);
+        for (int64_t from = 0; from < maps.depth; from += kNear) {
+          const int64_t count = lesser(kNear, maps.depth - from);
+          float kept[kNear];
+          for (int64_t c = 0; c < count; ++c)
+            kept[c] = mix(key + static_cast<uint64_t>(plain + from + c)) >> 40 >= least ? 1.0f : 0.0f;
+          by_vectors(count, [&](int64_t c, int width) {
+            const Vector scaled = load(x + from + c, width) * Vector::all(scale);
+            store(Vector::where_positive(load(kept + c, width), scaled), y + from + c, width);
+          });
         }
       }
   });
