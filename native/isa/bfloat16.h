@@ -1,7 +1,9 @@
 // One bfloat16 number at a time; vector_*.h have the same by the vector.
 #pragma once
 
-[[maybe_unused]] static float widened(Bfloat16 x) {
+static float widened(float x) { return x; }
+
+static float widened(Bfloat16 x) {
   const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
   float made;
   __builtin_memcpy(&made, &bits, sizeof(made));

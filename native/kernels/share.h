@@ -1,4 +1,9 @@
-// How work on long arrays is cut into tasks: by its size alone, never by the number of threads.
+// How work on long arrays is cut: into tasks by its size alone, never by the number of threads, and into
+// vectors.
+
+// What a number of a map takes.
+template <class T>
+constexpr int64_t kBytes = sizeof(T);
 
 // Bytes of scratch memory that a kernel with such parameters, on maps of T, needs on every thread: none,
 // unless the struct has a function of its own.
@@ -40,4 +45,25 @@ static void add_partial_sums(const float* partial, int64_t count, int64_t size, 
 // Sums over rows, channel by channel, are cut into this many partial sums.
 static int64_t partial_sums(int64_t rows, int64_t depth) {
   return greater(1, lesser(64, product(rows, depth) / kTaskNumbers));
+}
+
+template <class T>
+static Vector load(const T* p, int width) {
+  return width == Vector::kWidth ? Vector::load(p) : Vector::load(p, width);
+}
+
+template <class T>
+static void store(Vector value, T* p, int width) {
+  if (width == Vector::kWidth)
+    value.store(p);
+  else
+    value.store(p, width);
+}
+
+// Calls work(at, width) for every vector of `count` numbers.
+template <class Work>
+static void by_vectors(int64_t count, const Work& work) {
+  int64_t at = 0;
+  for (; at + Vector::kWidth <= count; at += Vector::kWidth) work(at, Vector::kWidth);
+  if (at < count) work(at, static_cast<int>(count - at));
 }

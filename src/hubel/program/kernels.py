@@ -159,6 +159,15 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class NormGradient:
+    """Rows of `depth` channels, and whether dy is closed where a ReLU's output is not positive."""
+
+    rows: int
+    depth: int
+    has_gate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Pieces:
     """Rows of `depth` outputs, each the largest of `pieces`."""
 
@@ -268,9 +277,10 @@ class Kernel:
 
 KERNELS: Mapping[str, Kernel] = MappingProxyType(
     {
-        "pack_maps": Kernel("images maps>", Layout),
-        "unpack_maps": Kernel("maps images>", Layout),
-        "copy_channels": Kernel("from to!", CopyChannels),
+        "pack_maps": Kernel("images maps>", Layout, maps=True),
+        "unpack_maps": Kernel("maps images>", Layout, maps=True),
+        "copy_channels": Kernel("from to!", CopyChannels, maps=True),
+        "widen": Kernel("x y>", Size),
         "pack_weights": Kernel("weight packed>", PackWeights),
         "conv": Kernel("x weights bias? y>", Cut, maps=True),
         "conv_input_grad": Kernel("dy weights gate? dx>", Cut, maps=True),
@@ -278,27 +288,27 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "winograd_weights": Kernel("weight packed>", PackWeights),
         "winograd": Kernel("x weights bias? gate? y>", Winograd, maps=True),
         "winograd_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),
-        "max_pool": Kernel("x y> index>", Pooling),
-        "max_pool_grad": Kernel("dy index gate? dx>", MaxPoolGradient),
-        "average_pool": Kernel("x y>", Pooling),
-        "average_pool_grad": Kernel("dy dx>", Pooling),
-        "activation": Kernel("x y>", Function),
-        "activation_grad": Kernel("kept dy dx>", Function),
-        "add": Kernel("a b gate? y>", Sum),
-        "prelu": Kernel("x slope y>", Rows),
-        "prelu_grad": Kernel("x slope dy dx> dslope> workspace>", Rows),
-        "maxout": Kernel("x y>", Pieces),
-        "maxout_grad": Kernel("x dy dx>", Pieces),
-        "dropout": Kernel("x seed step y>", Drop),
+        "max_pool": Kernel("x y> index>", Pooling, maps=True),
+        "max_pool_grad": Kernel("dy index gate? dx>", MaxPoolGradient, maps=True),
+        "average_pool": Kernel("x y>", Pooling, maps=True),
+        "average_pool_grad": Kernel("dy dx>", Pooling, maps=True),
+        "activation": Kernel("x y>", Function, maps=True),
+        "activation_grad": Kernel("kept dy dx>", Function, maps=True),
+        "add": Kernel("a b gate? y>", Sum, maps=True),
+        "prelu": Kernel("x slope y>", Rows, maps=True),
+        "prelu_grad": Kernel("x slope dy dx> dslope> workspace>", Rows, maps=True),
+        "maxout": Kernel("x y>", Pieces, maps=True),
+        "maxout_grad": Kernel("x dy dx>", Pieces, maps=True),
+        "dropout": Kernel("x seed step y>", Drop, maps=True),
         "batch_norm": Kernel(
-            "x weight bias running_mean?! running_var?! y> mean> inverse> workspace>", Norm
+            "x weight bias running_mean?! running_var?! y> mean> inverse> workspace>", Norm, maps=True
         ),
-        "batch_norm_apply": Kernel("x weight bias mean variance y> workspace>", Norm),
-        "batch_norm_grad": Kernel("x dy weight mean inverse dx> dweight> dbias> workspace>", Rows),
+        "batch_norm_apply": Kernel("x weight bias mean variance y> workspace>", Norm, maps=True),
+        "batch_norm_grad": Kernel("x dy weight mean inverse gate? dx> dweight> dbias> workspace>", NormGradient, maps=True),
         "softmax_cross_entropy": Kernel("scores labels losses> probabilities>", Loss),
-        "softmax_cross_entropy_grad": Kernel("probabilities labels dscores>", Loss),
+        "softmax_cross_entropy_grad": Kernel("probabilities labels dscores>", Loss, maps=True),
         "hinge": Kernel("scores labels losses>", Loss),
-        "hinge_grad": Kernel("scores labels dscores>", Loss),
+        "hinge_grad": Kernel("scores labels dscores>", Loss, maps=True),
         "mean_loss": Kernel("losses loss>", Size),
         "count_correct": Kernel("scores labels correct>", Loss),
         "penalty": Kernel("weight penalty!", Regularisation),
