@@ -402,6 +402,11 @@ static bool conv_weight_grad_sizes(const void* parameters, int64_t* bytes) {
   return true;
 }
 
+static void add_rows(const float* rows, int64_t count, int64_t depth, float* sum) {
+  for (int64_t row = 0; row < count; ++row, rows += depth)
+    for (int64_t k = 0; k < depth; ++k) sum[k] += rows[k];
+}
+
 // One pass works on rows of output maps, numbered block by block, that keep about this many GEMM rows of x
 // and dy in the nearest cache while every tap reads them.
 constexpr int64_t kRowsAtOnce = 192;
@@ -500,11 +505,8 @@ struct WeightGrad {
 
     void sum_rows(int64_t count, float* bias) const {
       const ConvCall& p = work.p;
-      for (int64_t i = 0; i < count; ++i) {
-        const float* from = rows[i * (p.rows + 1) + p.rows];
-        for (int64_t row = 0; row < p.out_width * p.block; ++row, from += p.filters)
-          for (int64_t k = 0; k < p.filters; ++k) bias[k] += from[k];
-      }
+      for (int64_t i = 0; i < count; ++i)
+        add_rows(rows[i * (p.rows + 1) + p.rows], p.out_width * p.block, p.filters, bias);
     }
   };
 };

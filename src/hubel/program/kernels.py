@@ -88,6 +88,14 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Stem:
+    """A first convolution, read from plain images, in `chunks` of rows of outputs."""
+
+    convolution: Convolution
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Winograd:
     """A convolution by tiles; its panels of filters are shared out among `parts` tasks."""
 
@@ -285,6 +293,8 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "conv": Kernel("x weights bias? y>", Cut, maps=True),
         "conv_input_grad": Kernel("dy weights gate? dx>", Cut, maps=True),
         "conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),
+        "stem": Kernel("images weights bias? y>", Stem, maps=True),
+        "stem_weight_grad": Kernel("images dy workspace> dweight> dbias?>", Stem, maps=True),
         "winograd_weights": Kernel("weight packed>", PackWeights),
         "winograd": Kernel("x weights bias? gate? y>", Winograd, maps=True),
         "winograd_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),

@@ -34,4 +34,12 @@ def lower(
         made.node = node.name
         RULES[node.op](made, node)
     results = tuple(made.result(name) for name in graph.outputs)
-    return Lowered(batch, tuple(made.calls), made.buffers, results)
+    return Lowered(batch, _used(made.calls), made.buffers, results)
+
+
+def _used(calls: list[Call]) -> tuple[Call, ...]:
+    """The calls without the layout of the images, where all who read them take them as fed."""
+    read = {name for call in calls for name in call.reads()}
+    return tuple(
+        call for call in calls if call.kernel != "pack_maps" or call.operand("maps") in read
+    )

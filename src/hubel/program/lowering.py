@@ -147,6 +147,10 @@ class Lowering:
         elif value.role == "scalar":
             self.buffer(value.name, 8, "scalars")
 
+    def plain(self, name: str) -> str:
+        """The buffer that holds the images as they were fed, (N, H, W, C) float32."""
+        return "input:fed" if "input:fed" in self.buffers else name
+
     def result(self, name: str) -> tuple[str, tuple[int, ...], str]:
         """Where an output can be read in its plain shape after a run."""
         value = self.graph[name]

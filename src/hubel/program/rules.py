@@ -69,6 +69,11 @@ def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
     given = replace(_convolution(lowering, conv, x), has_bias=len(bias))
     made = lowering.make(node.outputs[0])
     operands = (bias[0] if bias else "", made)
+    if _is_stem(lowering, given, x):
+        weights = _pack(lowering, given, weight, False)
+        chunks = given.images // given.block * given.out_height
+        lowering.call("stem", (lowering.plain(x), weights, *operands), kernels.Stem(given, chunks))
+        return
     if choose(given, "forward", False).algorithm == "winograd":
         transformed = _transform(lowering, given, weight, False)
         _winograd(lowering, given, (x, transformed, operands[0], "", made))
@@ -77,6 +82,16 @@ def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
     given = replace(given, packed=int(places >= MANY_ROWS))
     weights = _pack(lowering, given, weight, False) if given.packed else weight
     lowering.call("conv", (x, weights, *operands), _cut(given, given.out_height, given.filters))
+
+
+FEW_CHANNELS = 8
+"""Channels of images up to which the taps of a filter's row are one product."""
+
+
+def _is_stem(lowering: Lowering, conv: kernels.Convolution, x: str) -> bool:
+    """Whether a convolution reads the images themselves, and these have few channels."""
+    whole = conv.groups == 1 and conv.dilation_x == 1 and conv.columns > 1
+    return whole and lowering.graph[x].role == "input" and conv.depth <= FEW_CHANNELS
 
 
 def _transform(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: bool) -> str:
@@ -170,6 +185,12 @@ MOST_SUMS = 300_000
 def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) -> None:
     given = _convolution(lowering, conv, x)
     weights = given.rows * given.columns * given.depth // given.groups * given.filters
+    if _is_stem(lowering, given, x):
+        chunks = max(1, min(MOST_CHUNKS, lowering.batch // lowering.block * given.out_height))
+        workspace = lowering.scratch("partial sums", chunks * (weights + given.filters) * 4)
+        operands = (lowering.plain(x), dy, workspace, dweight, "")
+        lowering.call("stem_weight_grad", operands, kernels.Stem(given, chunks))
+        return
     if choose(given, "weights", False).algorithm == "winograd":
         units = -(-tiles_of(given) * given.block // TILE_ROWS)
         sums = POINTS * given.depth * given.filters
@@ -224,10 +245,14 @@ def _bias_grad(lowering: Lowering, node: Node) -> None:
     )
 
 
+WEIGHT_GRADIENTS = ("conv_weight_grad", "stem_weight_grad", "winograd_weight_grad")
+"""Kernels that can sum dy beside their own work."""
+
+
 def _free_weight_grad(lowering: Lowering, dy: str) -> int | None:
     """The last gradient of weights that reads dy and does not sum it yet."""
     for place, call in reversed(list(enumerate(lowering.calls))):
-        if call.kernel in ("conv_weight_grad", "winograd_weight_grad") and call.operand("dy") == dy:
+        if call.kernel in WEIGHT_GRADIENTS and call.operand("dy") == dy:
             return place if not call.operand("dbias") else None
     return None
 
