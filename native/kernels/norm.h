@@ -313,3 +313,44 @@ static void batch_norm_grad(const Call& call, Threads& threads) {
   else
     batch_norm_grad_of<T, false>(call, threads);
 }
+
+struct FoldCall {
+  int64_t rows, depth;
+  double epsilon;
+  int64_t has_bias;
+};
+
+static bool fold_norm_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const FoldCall*>(parameters);
+  if (p.rows <= 0 || p.depth <= 0 || !(p.epsilon >= 0.0)) return false;
+  bytes[0] = bytes[6] = product(p.rows, p.depth, 4);
+  bytes[1] = p.has_bias ? product(p.depth, 4) : 0;
+  bytes[2] = bytes[3] = bytes[4] = bytes[5] = bytes[7] = product(p.depth, 4);
+  return true;
+}
+
+// The weights and the bias of a convolution that does what it and the normalisation behind it do:
+// (x ∗ w + b − mean)·scale/√(variance + ε) + offset.
+static void fold_norm(const Call& call, Threads& threads) {
+  const auto& p = call.as<FoldCall>();
+  const float* weight = call.at<float>(0);
+  const float* bias = p.has_bias ? call.at<float>(1) : nullptr;
+  const float *scale = call.at<float>(2), *offset = call.at<float>(3);
+  const float *mean = call.at<float>(4), *variance = call.at<float>(5);
+  float *folded = call.at<float>(6), *shift = call.at<float>(7);
+  const auto factor = [&](int64_t k) {
+    return static_cast<double>(scale[k]) / sqrt(static_cast<double>(variance[k]) + p.epsilon);
+  };
+  by_rows(threads, p.rows, p.depth, [&](int64_t first, int64_t last) {
+    for (int64_t k = 0; k < p.depth; ++k) {
+      const double by = factor(k);
+      for (int64_t row = first; row < last; ++row)
+        folded[row * p.depth + k] = static_cast<float>(static_cast<double>(weight[row * p.depth + k]) * by);
+    }
+  });
+  for (int64_t k = 0; k < p.depth; ++k) {
+    const double before = bias ? static_cast<double>(bias[k]) : 0.0;
+    shift[k] = static_cast<float>((before - static_cast<double>(mean[k])) * factor(k) +
+                                  static_cast<double>(offset[k]));
+  }
+}

@@ -18,11 +18,11 @@ from hubel.errors import HubelError, UsageError
 from hubel.graph.op import Graph, Value
 from hubel.program import kernels
 from hubel.program.make import make
-from hubel.program.program import ALIGNMENT, Buffer, Memory, Precision, Program
+from hubel.program.program import ALIGNMENT, Buffer, Call, Memory, Precision, Program
 
 __all__ = ["NativeSession", "instruction_sets"]
 
-OWN: tuple[Memory, ...] = ("arena", "store", "scalars", "results")
+OWN: tuple[Memory, ...] = ("arena", "store", "prepared", "scalars", "results")
 GIVEN: tuple[Memory, ...] = ("input", "labels")
 MEMORIES = (*OWN, *GIVEN)
 
@@ -35,11 +35,17 @@ def instruction_sets() -> tuple[str, ...]:
     return tuple(name for name, available in _native.instruction_sets() if available)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Loaded:
+    """A program that is ready to run, and the state of the store that it is prepared for."""
+
     graph: Graph
     program: Program
+    first: _native.Program
     compiled: _native.Program
+    prepared: Array
+    updates: bool
+    prepared_for: int = -1
 
 
 class NativeSession:
@@ -72,6 +78,7 @@ class NativeSession:
         self._written: set[str] = set()
         self._store = _memory(0)
         self._used = 0
+        self._changes = 0
         self._arena = _memory(0)
         self._loaded: dict[tuple[int, int], _Loaded] = {}
 
@@ -92,6 +99,7 @@ class NativeSession:
             if name not in self._placed or self._placed[name][1] != values.shape:
                 self._place(name, values.shape)
             self._written.add(name)
+            self._changes += 1
             self._view(name)[...] = values
 
     def read(self, name: str) -> Array:
@@ -111,8 +119,13 @@ class NativeSession:
             if self._arena.size < program.sizes["arena"]:
                 self._arena = _memory(program.sizes["arena"])
             results = _memory(program.sizes["results"])
-            own = [self._arena, self._store, self._scalars(program, graph, fed), results]
-            self._machine.run(loaded.compiled, own, _given(fed))
+            scalars, given = self._scalars(program, graph, fed), _given(fed)
+            own = [self._arena, self._store, loaded.prepared, scalars, results]
+            if program.first and loaded.prepared_for != self._changes:
+                self._machine.run(loaded.first, own, given)
+                loaded.prepared_for = self._changes
+            self._machine.run(loaded.compiled, own, given)
+            self._changes += loaded.updates
         return {
             name: _result(program, results, buffer, shape, dtype)
             for name, (buffer, shape, dtype) in zip(graph.outputs, program.results, strict=True)
@@ -135,12 +148,16 @@ class NativeSession:
                 name: buffer for name, (buffer, _) in self._placed.items() if name in graph.values
             }
             program = make(graph, batch, store, self.precision)
-            compiled = _native.Program(
-                self._machine, _steps(program), [program.sizes[name] for name in MEMORIES]
+            sizes = [program.sizes[name] for name in MEMORIES]
+            first, compiled = (
+                _native.Program(self._machine, _steps(program, calls), sizes)
+                for calls in (program.first, program.calls)
             )
+            updates = any(node.updates for node in graph.nodes)
+            prepared = _memory(program.sizes["prepared"])
             while len(self._loaded) >= MOST_PROGRAMS:
                 del self._loaded[next(iter(self._loaded))]
-            self._loaded[key] = _Loaded(graph, program, compiled)
+            self._loaded[key] = _Loaded(graph, program, first, compiled, prepared, updates)
         return self._loaded[key]
 
     def _claim(self, value: Value) -> None:
@@ -209,9 +226,11 @@ def _result(
     return results[placed.offset : placed.offset + size].view(dtype).reshape(shape)
 
 
-def _steps(program: Program) -> list[tuple[str, list[tuple[int, int, int]], list[int]]]:
+def _steps(
+    program: Program, calls: tuple[Call, ...]
+) -> list[tuple[str, list[tuple[int, int, int]], list[int]]]:
     steps = []
-    for call in program.calls:
+    for call in calls:
         places = []
         for name in call.operands:
             if name:

@@ -88,6 +88,16 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Fold:
+    """Rows of weights by `depth` filters, and the batch normalisation behind them."""
+
+    rows: int
+    depth: int
+    epsilon: float
+    has_bias: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stem:
     """A first convolution, read from plain images, in `chunks` of rows of outputs."""
 
@@ -290,6 +300,7 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "copy_channels": Kernel("from to!", CopyChannels, maps=True),
         "widen": Kernel("x y>", Size),
         "pack_weights": Kernel("weight packed>", PackWeights),
+        "fold_norm": Kernel("weight bias? scale offset mean variance folded> shift>", Fold),
         "conv": Kernel("x weights bias? y>", Cut, maps=True),
         "conv_input_grad": Kernel("dy weights gate? dx>", Cut, maps=True),
         "conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),

@@ -87,6 +87,11 @@ class Lowering:
         return value.name not in self.by_losses
 
     @cached_property
+    def prepared(self) -> bool:
+        """Whether parameters stay as they are, so that weights are laid out once."""
+        return not any(node.updates for node in self.graph.nodes)
+
+    @cached_property
     def by_losses(self) -> frozenset[str]:
         """What the losses make besides gradients of maps."""
         losses = ("softmax_cross_entropy", "hinge")

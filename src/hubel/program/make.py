@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from math import prod
 
 from hubel.graph.op import Graph
+from hubel.program.fold import fold
 from hubel.program.fuse import fuse
 from hubel.program.lower import lower
 from hubel.program.plan import plan
+from hubel.program.prepare import prepare
 from hubel.program.program import ALIGNMENT, Buffer, Precision, Program
 from hubel.program.verify import verify
 
@@ -26,7 +28,7 @@ def make(
     `store` is where the persistent values lie already; without it they are laid one after another.
     """
     places = lay_out(graph) if store is None else store
-    return verify(plan(fuse(lower(graph, batch, places, precision))))
+    return verify(plan(prepare(fuse(fold(lower(graph, batch, places, precision))))))
 
 
 def lay_out(graph: Graph) -> dict[str, Buffer]:

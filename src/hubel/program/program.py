@@ -16,9 +16,9 @@ ALIGNMENT = 64
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 """How activation maps and their gradients are stored; sums are float32 in either."""
 
-Memory: TypeAlias = Literal["arena", "store", "scalars", "results", "input", "labels"]
-"""Where a buffer lies: "arena" is planned by lifetime, "store" outlives a step, the rest is handed
-over at each run."""
+Memory: TypeAlias = Literal["arena", "store", "prepared", "scalars", "results", "input", "labels"]
+"""Where a buffer lies: "arena" is planned by lifetime, "store" outlives a step, "prepared" is made
+anew when the store has changed, the rest is handed over at each run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +69,23 @@ class Call:
 
     def place(self, name: str) -> int:
         """The number of the operand that the kernel's signature calls `name`."""
-        marks = KERNELS[self.kernel].operands
-        return [mark.rstrip("?>!") for mark in marks].index(name)
+        return self.places().index(name)
+
+    def places(self) -> tuple[str, ...]:
+        """What the kernel's signature calls its operands, in order."""
+        return tuple(mark.rstrip("?>!") for mark in KERNELS[self.kernel].operands)
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """One static step for one batch size.
 
-    `sizes` are the bytes of each memory; `results` tells which buffer holds each output of the
+    `first` are the calls to be run before it when the store has changed. `sizes` are the bytes of each memory; `results` tells which buffer holds each output of the
     graph, as (name, shape, number type).
     """
 
     batch: int
+    first: tuple[Call, ...]
     calls: tuple[Call, ...]
     buffers: Mapping[str, Buffer]
     results: tuple[tuple[str, tuple[int, ...], str], ...]

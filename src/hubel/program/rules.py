@@ -74,12 +74,13 @@ def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
         chunks = given.images // given.block * given.out_height
         lowering.call("stem", (lowering.plain(x), weights, *operands), kernels.Stem(given, chunks))
         return
-    if choose(given, "forward", False).algorithm == "winograd":
+    if choose(given, "forward", lowering.prepared).algorithm == "winograd":
         transformed = _transform(lowering, given, weight, False)
         _winograd(lowering, given, (x, transformed, operands[0], "", made))
         return
     places = given.images * given.out_height * given.out_width
-    given = replace(given, packed=int(places >= MANY_ROWS))
+    packed = lowering.prepared or places >= MANY_ROWS
+    given = replace(given, packed=int(packed))
     weights = _pack(lowering, given, weight, False) if given.packed else weight
     lowering.call("conv", (x, weights, *operands), _cut(given, given.out_height, given.filters))
 
@@ -144,7 +145,7 @@ def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
     dy, weight = node.inputs
     (dx,) = node.outputs
     given = _convolution(lowering, conv, dx)
-    if choose(given, "backward", False).algorithm == "winograd":
+    if choose(given, "backward", lowering.prepared).algorithm == "winograd":
         transformed = _transform(lowering, given, weight, True)
         turned = replace(
             given,
