@@ -1,5 +1,7 @@
 #include "engine.h"
 
+#include "denormals.h"
+
 #include <algorithm>
 #include <stdexcept>
 
@@ -52,6 +54,7 @@ Program::Program(const KernelTable& table, const std::vector<Step>& steps, std::
 }
 
 void Program::run(const std::vector<void*>& memories, Threads& threads) const {
+  const FlushDenormals flush;
   void* operands[kMostOperands];
   for (const Bound& step : steps_) {
     for (size_t i = 0; i < step.operands.size(); ++i) {
