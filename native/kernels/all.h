@@ -5,6 +5,7 @@
 #include "share.h"
 #include "layout.h"
 #include "conv.h"
+#include "depthwise.h"
 #include "pool.h"
 #include "pointwise.h"
 #include "norm.h"
@@ -13,12 +14,18 @@
 
 #define HUBEL_KERNEL(name, operands, Parameters, sizes) \
   static_assert(operands <= kMostOperands && sizeof(Parameters) % 8 == 0);
+#define HUBEL_MAP_KERNEL HUBEL_KERNEL
 #include "../kernels.inc"
 #undef HUBEL_KERNEL
+#undef HUBEL_MAP_KERNEL
 
 static const Kernel kKernels[] = {
 #define HUBEL_KERNEL(name, operands, Parameters, sizes) \
   {#name, operands, sizeof(Parameters) / 8, sizes, name},
+#define HUBEL_MAP_KERNEL(name, operands, Parameters, sizes)             \
+  {#name, operands, sizeof(Parameters) / 8, sizes<float>, name<float>}, \
+      {#name "_bf16", operands, sizeof(Parameters) / 8, sizes<Bfloat16>, name<Bfloat16>},
 #include "../kernels.inc"
 #undef HUBEL_KERNEL
+#undef HUBEL_MAP_KERNEL
 };

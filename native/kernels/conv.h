@@ -318,14 +318,19 @@ struct WeightGradCall {
   int64_t chunks, parts;
 };
 
+// Of the operands behind x and dy: workspace, dweight and dbias.
+static void weight_grad_sizes(const ConvCall& p, int64_t chunks, int64_t* bytes) {
+  bytes[2] = product(chunks, (chunks > 1 ? p.weights() : 0) + p.filters, 4);
+  bytes[3] = product(p.weights(), 4);
+  bytes[4] = p.has_bias ? product(p.filters, 4) : 0;
+}
+
 static bool conv_weight_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const WeightGradCall*>(parameters);
   if (!p.conv.sensible() || !moderate(p) || p.chunks < 1 || p.parts < 1) return false;
   bytes[0] = product(p.conv.x().size(), 4);
   bytes[1] = product(p.conv.y().size(), 4);
-  bytes[2] = product(p.chunks, (p.chunks > 1 ? p.conv.weights() : 0) + p.conv.filters, 4);
-  bytes[3] = product(p.conv.weights(), 4);
-  bytes[4] = p.conv.has_bias ? product(p.conv.filters, 4) : 0;
+  weight_grad_sizes(p.conv, p.chunks, bytes);
   return true;
 }
 
@@ -405,34 +410,45 @@ struct WeightGrad {
   }
 };
 
-static void conv_weight_grad(const Call& call, Threads& threads) {
-  const auto& given = call.as<WeightGradCall>();
-  const ConvCall& p = given.conv;
-  const WeightGrad work{p, call.at<float>(0), call.at<float>(1)};
+// Calls work(chunk, part, weight, bias), which adds to a chunk's sums, and adds up the chunks.
+template <class Work>
+static void sum_weight_grads(const Call& call, const ConvCall& p, int64_t chunks, int64_t parts,
+                             Threads& threads, const Work& work) {
   float* partial_bias = call.at<float>(2);
   float* weight = call.at<float>(3);
   float* bias = p.has_bias ? call.at<float>(4) : nullptr;
-  const int64_t rows = p.y().blocks() * p.out_height, weights = p.weights();
-  float* partial = given.chunks > 1 ? partial_bias + given.chunks * p.filters : weight;
-  threads.each(given.chunks, [&](int64_t chunk) {
+  const int64_t weights = p.weights();
+  float* partial = chunks > 1 ? partial_bias + chunks * p.filters : weight;
+  threads.each(chunks, [&](int64_t chunk) {
     for (int64_t i = 0; i < weights; ++i) partial[chunk * weights + i] = 0.0f;
     for (int64_t k = 0; k < p.filters; ++k) partial_bias[chunk * p.filters + k] = 0.0f;
   });
-  threads.each(given.chunks * given.parts, [&](int64_t task) {
-    const int64_t chunk = task / given.parts, part = task % given.parts;
-    work.run(rows * chunk / given.chunks, rows * (chunk + 1) / given.chunks, part, given.parts,
-             partial + chunk * weights, bias ? partial_bias + chunk * p.filters : nullptr);
+  threads.each(chunks * parts, [&](int64_t task) {
+    const int64_t chunk = task / parts;
+    work(chunk, task % parts, partial + chunk * weights, bias ? partial_bias + chunk * p.filters : nullptr);
   });
   constexpr int64_t kPiece = 4096;
-  threads.each(given.chunks > 1 ? pieces(weights, kPiece) : 0, [&](int64_t piece) {
+  threads.each(chunks > 1 ? pieces(weights, kPiece) : 0, [&](int64_t piece) {
     const int64_t end = lesser(weights, (piece + 1) * kPiece);
     for (int64_t i = piece * kPiece; i < end; ++i) weight[i] = partial[i];
-    for (int64_t chunk = 1; chunk < given.chunks; ++chunk)
+    for (int64_t chunk = 1; chunk < chunks; ++chunk)
       for (int64_t i = piece * kPiece; i < end; ++i) weight[i] += partial[chunk * weights + i];
   });
   if (!bias) return;
   for (int64_t k = 0; k < p.filters; ++k) {
     bias[k] = partial_bias[k];
-    for (int64_t chunk = 1; chunk < given.chunks; ++chunk) bias[k] += partial_bias[chunk * p.filters + k];
+    for (int64_t chunk = 1; chunk < chunks; ++chunk) bias[k] += partial_bias[chunk * p.filters + k];
   }
+}
+
+static void conv_weight_grad(const Call& call, Threads& threads) {
+  const auto& given = call.as<WeightGradCall>();
+  const ConvCall& p = given.conv;
+  const WeightGrad grad{p, call.at<float>(0), call.at<float>(1)};
+  const int64_t rows = p.y().blocks() * p.out_height;
+  sum_weight_grads(call, p, given.chunks, given.parts, threads,
+                   [&](int64_t chunk, int64_t part, float* weight, float* bias) {
+                     grad.run(rows * chunk / given.chunks, rows * (chunk + 1) / given.chunks, part,
+                              given.parts, weight, bias);
+                   });
 }

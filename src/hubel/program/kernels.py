@@ -88,6 +88,14 @@ class WeightGradient:
 
 
 @dataclass(frozen=True, slots=True)
+class DepthwiseGradient:
+    """How the sum over places is cut: into `chunks` of map rows."""
+
+    convolution: Convolution
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pooling:
     """A pooling's geometry; `wide` positions take two bytes."""
 
@@ -254,6 +262,12 @@ class Kernel:
         return tuple(self.signature.split())
 
 
+def _maps(name: str, signature: str, parameters: type) -> dict[str, Kernel]:
+    """A kernel for maps of float32 and its like for maps of bfloat16."""
+    kernel = Kernel(signature, parameters)
+    return {name: kernel, f"{name}_bf16": kernel}
+
+
 KERNELS: Mapping[str, Kernel] = MappingProxyType(
     {
         "pack_maps": Kernel("images maps>", Layout),
@@ -263,6 +277,9 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "conv": Kernel("x weights bias? y>", Convolution),
         "conv_input_grad": Kernel("dy weights gate? dx>", Convolution),
         "conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", WeightGradient),
+        **_maps("depthwise", "x weights bias? y>", Convolution),
+        **_maps("depthwise_input_grad", "dy weights gate? dx>", Convolution),
+        **_maps("depthwise_weight_grad", "x dy workspace> dweight> dbias?>", DepthwiseGradient),
         "max_pool": Kernel("x y> index>", Pooling),
         "max_pool_grad": Kernel("dy index gate? dx>", MaxPoolGradient),
         "average_pool": Kernel("x y>", Pooling),

@@ -63,14 +63,22 @@ def _pack(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: 
     return packed
 
 
+def _is_depthwise(given: kernels.Convolution) -> bool:
+    """Whether each channel has one filter of its own; several a channel are left to GEMMs."""
+    return given.groups == given.depth == given.filters
+
+
 def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
     x, weight, *bias = node.inputs
     given = _convolution(lowering, conv, x)
+    depthwise = _is_depthwise(given)
     places = given.images * given.out_height * given.out_width
-    given = replace(given, has_bias=len(bias), packed=int(places >= MANY_ROWS))
-    weights = _pack(lowering, given, weight, False) if given.packed else weight
+    packed = not depthwise and places >= MANY_ROWS
+    given = replace(given, has_bias=len(bias), packed=int(packed))
+    weights = _pack(lowering, given, weight, False) if packed else weight
     made = lowering.make(node.outputs[0])
-    lowering.call("conv", (x, weights, bias[0] if bias else "", made), given)
+    kernel = "depthwise" if depthwise else "conv"
+    lowering.call(kernel, (x, weights, bias[0] if bias else "", made), given)
 
 
 def _conv(lowering: Lowering, node: Node) -> None:
@@ -86,6 +94,10 @@ def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
     dy, weight = node.inputs
     (dx,) = node.outputs
     given = _convolution(lowering, conv, dx)
+    if _is_depthwise(given):
+        given = replace(given, packed=0)
+        lowering.call("depthwise_input_grad", (dy, weight, "", lowering.make(dx)), given)
+        return
     packed = _pack(lowering, given, weight, True)
     lowering.call("conv_input_grad", (dy, packed, "", lowering.make(dx)), given)
 
@@ -102,19 +114,29 @@ def _dense_input_grad(lowering: Lowering, node: Node) -> None:
 MOST_CHUNKS = 32
 MOST_PARTIAL_NUMBERS = 2**20
 """What the partial sums of one weight gradient may take: 4 MiB stay near a core."""
+LEAST_PLACES = 16
+"""Output pixels from which a partial sum of its own costs a depthwise weight gradient little."""
 
 
 def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) -> None:
     given = _convolution(lowering, conv, x)
     weights = given.rows * given.columns * given.depth // given.groups * given.filters
+    depthwise = _is_depthwise(given)
     rows = lowering.batch // lowering.block * given.out_height
+    if depthwise:
+        given = replace(given, packed=0)
+        rows = lowering.batch * given.out_height * given.out_width // LEAST_PLACES
     chunks = max(1, min(MOST_CHUNKS, rows, MOST_PARTIAL_NUMBERS // weights))
-    panels = -(-(given.filters // given.groups) // kernels.PANEL)
-    units = given.groups * panels * given.rows * given.columns
-    parts = min(units, -(-MOST_CHUNKS // chunks))
     size = chunks * ((weights if chunks > 1 else 0) + given.filters)
     workspace = lowering.scratch("partial sums", size * 4)
     operands = (x, dy, workspace, dweight, "")
+    if depthwise:
+        parameters = kernels.DepthwiseGradient(given, chunks)
+        lowering.call("depthwise_weight_grad", operands, parameters)
+        return
+    panels = -(-(given.filters // given.groups) // kernels.PANEL)
+    units = given.groups * panels * given.rows * given.columns
+    parts = min(units, -(-MOST_CHUNKS // chunks))
     lowering.call("conv_weight_grad", operands, kernels.WeightGradient(given, chunks, parts))
 
 
@@ -127,6 +149,9 @@ def _dense_weight_grad(lowering: Lowering, node: Node) -> None:
     x, dy = node.inputs
     conv = _whole_map(lowering, x, lowering.depth(dy))
     _weight_grad(lowering, conv, x, dy, lowering.make(node.outputs[0]))
+
+
+WEIGHT_GRADS = ("conv_weight_grad", "depthwise_weight_grad")
 
 
 def _bias_grad(lowering: Lowering, node: Node) -> None:
@@ -154,7 +179,7 @@ def _bias_grad(lowering: Lowering, node: Node) -> None:
 def _free_weight_grad(lowering: Lowering, dy: str) -> int | None:
     """The last gradient of weights that reads dy and does not sum it yet."""
     for place, call in reversed(list(enumerate(lowering.calls))):
-        if call.kernel == "conv_weight_grad" and call.operand("dy") == dy:
+        if call.kernel in WEIGHT_GRADS and call.operand("dy") == dy:
             return place if not call.operand("dbias") else None
     return None
 
