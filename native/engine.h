@@ -32,6 +32,8 @@ class Program {
   void run(const std::vector<void*>& memories, Threads& threads) const;
 
   const std::vector<int64_t>& memories() const { return memories_; }
+  // Bytes of scratch memory that every thread must have reserved before a run.
+  int64_t scratch() const { return scratch_; }
 
  private:
   struct Bound {
@@ -41,6 +43,7 @@ class Program {
   };
   std::vector<Bound> steps_;
   std::vector<int64_t> memories_;
+  int64_t scratch_ = 0;
 };
 
 }  // namespace hubel

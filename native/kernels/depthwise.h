@@ -290,10 +290,10 @@ template <class T>
 static bool depthwise_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const ConvCall*>(parameters);
   if (!is_depthwise(p)) return false;
-  bytes[0] = product(p.x().size(), sizeof(T));
+  bytes[0] = product(p.x().size(), kBytes<T>);
   bytes[1] = product(p.weights(), 4);
   bytes[2] = p.has_bias ? product(p.filters, 4) : 0;
-  bytes[3] = product(p.y().size(), sizeof(T));
+  bytes[3] = product(p.y().size(), kBytes<T>);
   return true;
 }
 
@@ -309,10 +309,10 @@ template <class T>
 static bool depthwise_input_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const ConvCall*>(parameters);
   if (!is_depthwise(p)) return false;
-  bytes[0] = product(p.y().size(), sizeof(T));
+  bytes[0] = product(p.y().size(), kBytes<T>);
   bytes[1] = product(p.weights(), 4);
-  bytes[2] = p.has_gate ? product(p.x().size(), sizeof(T)) : 0;
-  bytes[3] = product(p.x().size(), sizeof(T));
+  bytes[2] = p.has_gate ? product(p.x().size(), kBytes<T>) : 0;
+  bytes[3] = product(p.x().size(), kBytes<T>);
   return true;
 }
 
@@ -337,20 +337,31 @@ template <class T>
 static bool depthwise_weight_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const DepthwiseGradCall*>(parameters);
   if (!is_depthwise(p.conv) || !moderate(p) || p.chunks < 1) return false;
-  bytes[0] = product(p.conv.x().size(), sizeof(T));
-  bytes[1] = product(p.conv.y().size(), sizeof(T));
-  weight_grad_sizes(p.conv, p.chunks, bytes);
+  bytes[0] = product(p.conv.x().size(), kBytes<T>);
+  bytes[1] = product(p.conv.y().size(), kBytes<T>);
+  bytes[2] = product(p.chunks, p.conv.weights() + p.conv.filters, 4);
+  bytes[3] = product(p.conv.weights(), 4);
+  bytes[4] = p.conv.has_bias ? product(p.conv.filters, 4) : 0;
   return true;
 }
 
 template <class T>
 static void depthwise_weight_grad(const Call& call, Threads& threads) {
   const auto& given = call.as<DepthwiseGradCall>();
-  const DepthwiseRows rows = forward_rows(given.conv);
-  const int64_t count = rows.count();
-  sum_weight_grads(call, given.conv, given.chunks, 1, threads,
-                   [&](int64_t chunk, int64_t, float* weight, float* bias) {
-                     const StripTaps<T> work{call.at<T>(0), call.at<T>(1), weight, bias};
-                     rows.each<T>(count * chunk / given.chunks, count * (chunk + 1) / given.chunks, work);
-                   });
+  const ConvCall& p = given.conv;
+  const DepthwiseRows rows = forward_rows(p);
+  const int64_t count = rows.count(), weights = p.weights();
+  float* partial_bias = call.at<float>(2);
+  float* partial = partial_bias + given.chunks * p.filters;
+  float* bias = p.has_bias ? call.at<float>(4) : nullptr;
+  threads.each(given.chunks, [&](int64_t chunk) {
+    float* sum = partial + chunk * weights;
+    float* bias_sum = partial_bias + chunk * p.filters;
+    for (int64_t i = 0; i < weights; ++i) sum[i] = 0.0f;
+    for (int64_t k = 0; k < p.filters; ++k) bias_sum[k] = 0.0f;
+    const StripTaps<T> work{call.at<T>(0), call.at<T>(1), sum, bias ? bias_sum : nullptr};
+    rows.each<T>(count * chunk / given.chunks, count * (chunk + 1) / given.chunks, work);
+  });
+  add_partial_sums(partial, given.chunks, weights, call.at<float>(3), threads);
+  if (bias) add_partial_sums(partial_bias, given.chunks, p.filters, bias, threads);
 }

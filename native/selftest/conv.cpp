@@ -189,8 +189,7 @@ void weight_grad(const Shape& s, const Numbers& n, const Emit& emit) {
   const int64_t cuts[][2] = {{1, 1}, {2, 3}, {rows, 1}, {rows + 2, 5}, {3, 1000}};
   for (const auto& [chunks, parts] : cuts)
     for (const bool bias : {false, true}) {
-      const std::vector<Operand> sums{workspace(chunks * ((chunks > 1 ? s.weights() : 0) + s.filters) * 4),
-                                      made(rounded(dweight)), bias ? made(rounded(dbias)) : left_out()};
+      const Operand dweights = made(rounded(dweight)), dbiases = bias ? made(rounded(dbias)) : left_out();
       const std::string what = s.text() + ", chunks " + std::to_string(chunks) + (bias ? ", bias" : "");
       Words parameters = s.parameters(bias, false, false, true);
       parameters.push_back(chunks);
@@ -199,13 +198,14 @@ void weight_grad(const Shape& s, const Numbers& n, const Emit& emit) {
           emit({std::string("depthwise_weight_grad") + storage.suffix,
                 what,
                 parameters,
-                {storage.given(x_blocks(s, n.x)), storage.given(y_blocks(s, n.dy)), sums[0], sums[1],
-                 sums[2]}});
+                {storage.given(x_blocks(s, n.x)), storage.given(y_blocks(s, n.dy)),
+                 workspace(chunks * (s.weights() + s.filters) * 4), dweights, dbiases}});
       parameters.push_back(parts);
       emit({"conv_weight_grad",
             what + ", parts " + std::to_string(parts),
             parameters,
-            {given(x_blocks(s, n.x)), given(y_blocks(s, n.dy)), sums[0], sums[1], sums[2]}});
+            {given(x_blocks(s, n.x)), given(y_blocks(s, n.dy)),
+             workspace(chunks * ((chunks > 1 ? s.weights() : 0) + s.filters) * 4), dweights, dbiases}});
     }
 }
 

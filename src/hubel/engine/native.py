@@ -18,7 +18,7 @@ from hubel.errors import HubelError, UsageError
 from hubel.graph.op import Graph, Value
 from hubel.program import kernels
 from hubel.program.make import make
-from hubel.program.program import ALIGNMENT, Buffer, Memory, Program
+from hubel.program.program import ALIGNMENT, Buffer, Memory, Precision, Program
 
 __all__ = ["NativeSession", "instruction_sets"]
 
@@ -43,7 +43,7 @@ class _Loaded:
 
 
 class NativeSession:
-    """A session of the compiled engine, in float32.
+    """A session of the compiled engine; `precision` is how activation maps are stored.
 
     `threads` None means every core that the process may use; the environment's HUBEL_ISA names an
     instruction set instead of the best. Threads of the caller may share a session: they take turns.
@@ -51,7 +51,7 @@ class NativeSession:
     of threads below 1 and for an instruction set that the processor lacks.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, precision: Precision = "float32") -> None:
         if threads is not None and not 1 <= threads <= 1024:
             raise UsageError(f"threads must be between 1 and 1024, not {threads}")
         wanted = os.environ.get("HUBEL_ISA", "")
@@ -65,6 +65,7 @@ class NativeSession:
             self._machine = _native.Machine(wanted, threads or 0)
         except RuntimeError as error:
             raise HubelError(f"the system gave no threads: {error}", hint="use fewer") from error
+        self.precision = precision
         self._lock = RLock()
         _SESSIONS.add(self)
         self._placed: dict[str, tuple[Buffer, tuple[int, ...]]] = {}
@@ -133,7 +134,7 @@ class NativeSession:
             store = {
                 name: buffer for name, (buffer, _) in self._placed.items() if name in graph.values
             }
-            program = make(graph, batch, store)
+            program = make(graph, batch, store, self.precision)
             compiled = _native.Program(
                 self._machine, _steps(program), [program.sizes[name] for name in MEMORIES]
             )
@@ -218,7 +219,7 @@ def _steps(program: Program) -> list[tuple[str, list[tuple[int, int, int]], list
                 places.append((MEMORIES.index(buffer.memory), buffer.offset, buffer.bytes))
             else:
                 places.append((-1, 0, 0))
-        steps.append((call.kernel, places, [_word(x) for x in kernels.words(call.parameters)]))
+        steps.append((call.compiled, places, [_word(x) for x in kernels.words(call.parameters)]))
     return steps
 
 

@@ -8,10 +8,13 @@ from typing import Any, Literal, TypeAlias
 
 from hubel.program.kernels import KERNELS
 
-__all__ = ["ALIGNMENT", "Buffer", "Call", "Memory", "Program"]
+__all__ = ["ALIGNMENT", "Buffer", "Call", "Memory", "Precision", "Program"]
 
 ALIGNMENT = 64
 """Bytes; a cache line, and the widest vector."""
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+"""How activation maps and their gradients are stored; sums are float32 in either."""
 
 Memory: TypeAlias = Literal["arena", "store", "scalars", "results", "input", "labels"]
 """Where a buffer lies: "arena" is planned by lifetime, "store" outlives a step, the rest is handed
@@ -30,12 +33,21 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One kernel and the buffers it works on ("" for an operand left out); `node` it came from."""
+    """One kernel and the buffers it works on ("" for an operand left out); `node` it came from.
+
+    `precision` is that of the maps, for a kernel that there is for both.
+    """
 
     kernel: str
     operands: tuple[str, ...]
     parameters: Any
     node: str = ""
+    precision: Precision = "float32"
+
+    @property
+    def compiled(self) -> str:
+        """The kernel's name in the compiled table."""
+        return self.kernel if self.precision == "float32" else f"{self.kernel}_bf16"
 
     def reads(self) -> tuple[str, ...]:
         """Names of the buffers whose content the kernel uses."""

@@ -12,6 +12,7 @@ from hubel.graph.op import Node
 from hubel.graph.ops.conv import Conv, Window
 from hubel.graph.ops.pointwise import FUNCTIONS
 from hubel.program import kernels
+from hubel.program.choose import POINTS, TILE_ROWS, choose, tiles_of
 from hubel.program.lowering import Lowering, as_map
 
 __all__ = ["RULES"]
@@ -63,22 +64,79 @@ def _pack(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: 
     return packed
 
 
-def _is_depthwise(given: kernels.Convolution) -> bool:
+def _is_depthwise(conv: kernels.Convolution) -> bool:
     """Whether each channel has one filter of its own; several a channel are left to GEMMs."""
-    return given.groups == given.depth == given.filters
+    return conv.groups == conv.depth == conv.filters
 
 
 def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
     x, weight, *bias = node.inputs
-    given = _convolution(lowering, conv, x)
-    depthwise = _is_depthwise(given)
-    places = given.images * given.out_height * given.out_width
-    packed = not depthwise and places >= MANY_ROWS
-    given = replace(given, has_bias=len(bias), packed=int(packed))
-    weights = _pack(lowering, given, weight, False) if packed else weight
+    given = replace(_convolution(lowering, conv, x), has_bias=len(bias))
     made = lowering.make(node.outputs[0])
-    kernel = "depthwise" if depthwise else "conv"
-    lowering.call(kernel, (x, weights, bias[0] if bias else "", made), given)
+    operands = (bias[0] if bias else "", made)
+    if _is_depthwise(given):
+        lowering.call("depthwise", (x, weight, *operands), replace(given, packed=0))
+        return
+    if _is_stem(lowering, given, x):
+        weights = _pack(lowering, given, weight, False)
+        chunks = given.images // given.block * given.out_height
+        lowering.call("stem", (lowering.plain(x), weights, *operands), kernels.Stem(given, chunks))
+        return
+    if choose(given, "forward", False).algorithm == "winograd":
+        transformed = _transform(lowering, given, weight, False)
+        _winograd(lowering, given, (x, transformed, operands[0], "", made))
+        return
+    places = given.images * given.out_height * given.out_width
+    given = replace(given, packed=int(places >= MANY_ROWS))
+    weights = _pack(lowering, given, weight, False) if given.packed else weight
+    lowering.call("conv", (x, weights, *operands), _cut(given, given.out_height, given.filters))
+
+
+FEW_CHANNELS = 8
+"""Channels of images up to which the taps of a filter's row are one product."""
+
+
+def _is_stem(lowering: Lowering, conv: kernels.Convolution, x: str) -> bool:
+    """Whether a convolution reads the images themselves, and these have few channels."""
+    whole = conv.groups == 1 and conv.dilation_x == 1 and conv.columns > 1
+    return whole and lowering.graph[x].role == "input" and conv.depth <= FEW_CHANNELS
+
+
+def _transform(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: bool) -> str:
+    inner, columns = (conv.filters, conv.depth) if backward else (conv.depth, conv.filters)
+    size = kernels.packed_size(POINTS, inner, columns, 1)
+    transformed = lowering.scratch("transformed", size * 4)
+    parameters = kernels.PackWeights(9, conv.depth, conv.filters, 1, int(backward))
+    lowering.call("winograd_weights", (weight, transformed), parameters)
+    return transformed
+
+
+def _winograd(lowering: Lowering, conv: kernels.Convolution, operands: tuple[str, ...]) -> None:
+    units = -(-tiles_of(conv) * conv.block // TILE_ROWS)
+    panels = -(-conv.filters // kernels.PANEL)
+    parts = min(panels, -(-FEW_UNITS // units))
+    lowering.call("winograd", operands, kernels.Winograd(conv, parts))
+
+
+FEW_UNITS = 8
+"""Runs of tiles fewer than which are cut by filters too, so that every thread has some."""
+
+
+def _cut(conv: kernels.Convolution, height: int, columns: int) -> kernels.Cut:
+    """Weights that are too large to stay near a core are shared out, and each share meets many rows."""
+    rows = conv.images // conv.block * height
+    weights = conv.rows * conv.columns * conv.depth * conv.filters
+    if conv.groups > 1 or weights <= NEAR_WEIGHTS:
+        return kernels.Cut(conv, rows, 1)
+    parts = min(-(-columns // kernels.PANEL), max(-(-weights // NEAR_WEIGHTS), FEW_UNITS))
+    return kernels.Cut(conv, min(rows, -(-TASKS // parts)), parts)
+
+
+NEAR_WEIGHTS = 2**17
+"""Weights that stay near a core: half a MiB."""
+
+TASKS = 32
+"""Tasks that a piece of work is cut into, by its size alone, so that every thread has some."""
 
 
 def _conv(lowering: Lowering, node: Node) -> None:
@@ -95,11 +153,27 @@ def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
     (dx,) = node.outputs
     given = _convolution(lowering, conv, dx)
     if _is_depthwise(given):
-        given = replace(given, packed=0)
-        lowering.call("depthwise_input_grad", (dy, weight, "", lowering.make(dx)), given)
+        operands = (dy, weight, "", lowering.make(dx))
+        lowering.call("depthwise_input_grad", operands, replace(given, packed=0))
+        return
+    if choose(given, "backward", False).algorithm == "winograd":
+        transformed = _transform(lowering, given, weight, True)
+        turned = replace(
+            given,
+            height=given.out_height,
+            width=given.out_width,
+            depth=given.filters,
+            out_height=given.height,
+            out_width=given.width,
+            filters=given.depth,
+            top=2 - given.top,
+            left=2 - given.left,
+        )
+        _winograd(lowering, turned, (dy, transformed, "", "", lowering.make(dx)))
         return
     packed = _pack(lowering, given, weight, True)
-    lowering.call("conv_input_grad", (dy, packed, "", lowering.make(dx)), given)
+    cut = _cut(given, given.height, given.depth)
+    lowering.call("conv_input_grad", (dy, packed, "", lowering.make(dx)), cut)
 
 
 def _conv_input_grad(lowering: Lowering, node: Node) -> None:
@@ -114,6 +188,12 @@ def _dense_input_grad(lowering: Lowering, node: Node) -> None:
 MOST_CHUNKS = 32
 MOST_PARTIAL_NUMBERS = 2**20
 """What the partial sums of one weight gradient may take: 4 MiB stay near a core."""
+
+
+MOST_SUMS = 300_000
+"""Sums in the transformed domain that one task of Winograd's weight gradient keeps near its core."""
+
+
 LEAST_PLACES = 16
 """Output pixels from which a partial sum of its own costs a depthwise weight gradient little."""
 
@@ -121,23 +201,38 @@ LEAST_PLACES = 16
 def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) -> None:
     given = _convolution(lowering, conv, x)
     weights = given.rows * given.columns * given.depth // given.groups * given.filters
-    depthwise = _is_depthwise(given)
-    rows = lowering.batch // lowering.block * given.out_height
-    if depthwise:
-        given = replace(given, packed=0)
-        rows = lowering.batch * given.out_height * given.out_width // LEAST_PLACES
-    chunks = max(1, min(MOST_CHUNKS, rows, MOST_PARTIAL_NUMBERS // weights))
-    size = chunks * ((weights if chunks > 1 else 0) + given.filters)
-    workspace = lowering.scratch("partial sums", size * 4)
-    operands = (x, dy, workspace, dweight, "")
-    if depthwise:
-        parameters = kernels.DepthwiseGradient(given, chunks)
-        lowering.call("depthwise_weight_grad", operands, parameters)
+    if _is_depthwise(given):
+        places = given.images * given.out_height * given.out_width
+        chunks = max(1, min(MOST_CHUNKS, places // LEAST_PLACES, MOST_PARTIAL_NUMBERS // weights))
+        workspace = lowering.scratch("partial sums", chunks * (weights + given.filters) * 4)
+        cut = kernels.DepthwiseGradient(replace(given, packed=0), chunks)
+        lowering.call("depthwise_weight_grad", (x, dy, workspace, dweight, ""), cut)
         return
+    if _is_stem(lowering, given, x):
+        chunks = max(1, min(MOST_CHUNKS, lowering.batch // lowering.block * given.out_height))
+        workspace = lowering.scratch("partial sums", chunks * (weights + given.filters) * 4)
+        operands = (lowering.plain(x), dy, workspace, dweight, "")
+        lowering.call("stem_weight_grad", operands, kernels.Stem(given, chunks))
+        return
+    if choose(given, "weights", False).algorithm == "winograd":
+        units = -(-tiles_of(given) * given.block // TILE_ROWS)
+        sums = POINTS * given.depth * given.filters
+        parts = min(-(-given.filters // kernels.PANEL), -(-sums // MOST_SUMS))
+        chunks = max(1, min(MOST_CHUNKS // parts, units // 2))
+        size = chunks * ((weights if chunks > 1 else 0) + given.filters)
+        workspace = lowering.scratch("partial sums", size * 4)
+        cut = kernels.Cut(given, chunks, parts)
+        lowering.call("winograd_weight_grad", (x, dy, workspace, dweight, ""), cut)
+        return
+    rows = lowering.batch // lowering.block * given.out_height
+    chunks = max(1, min(MOST_CHUNKS, rows, MOST_PARTIAL_NUMBERS // weights))
     panels = -(-(given.filters // given.groups) // kernels.PANEL)
     units = given.groups * panels * given.rows * given.columns
     parts = min(units, -(-MOST_CHUNKS // chunks))
-    lowering.call("conv_weight_grad", operands, kernels.WeightGradient(given, chunks, parts))
+    size = chunks * ((weights if chunks > 1 else 0) + given.filters)
+    workspace = lowering.scratch("partial sums", size * 4)
+    operands = (x, dy, workspace, dweight, "")
+    lowering.call("conv_weight_grad", operands, kernels.Cut(given, chunks, parts))
 
 
 def _conv_weight_grad(lowering: Lowering, node: Node) -> None:
@@ -149,9 +244,6 @@ def _dense_weight_grad(lowering: Lowering, node: Node) -> None:
     x, dy = node.inputs
     conv = _whole_map(lowering, x, lowering.depth(dy))
     _weight_grad(lowering, conv, x, dy, lowering.make(node.outputs[0]))
-
-
-WEIGHT_GRADS = ("conv_weight_grad", "depthwise_weight_grad")
 
 
 def _bias_grad(lowering: Lowering, node: Node) -> None:
@@ -176,10 +268,14 @@ def _bias_grad(lowering: Lowering, node: Node) -> None:
     )
 
 
+WEIGHT_GRADIENTS = ("conv_weight_grad", "depthwise_weight_grad", "stem_weight_grad", "winograd_weight_grad")
+"""Kernels that can sum dy beside their own work."""
+
+
 def _free_weight_grad(lowering: Lowering, dy: str) -> int | None:
     """The last gradient of weights that reads dy and does not sum it yet."""
     for place, call in reversed(list(enumerate(lowering.calls))):
-        if call.kernel in WEIGHT_GRADS and call.operand("dy") == dy:
+        if call.kernel in WEIGHT_GRADIENTS and call.operand("dy") == dy:
             return place if not call.operand("dbias") else None
     return None
 
@@ -301,7 +397,8 @@ def _batch_norm_grad(lowering: Lowering, node: Node) -> None:
     outputs = tuple(lowering.make(name) for name in node.outputs)
     rows = _rows(lowering, outputs[0])
     workspace = lowering.scratch("sums", _partial_sums(rows, 2, 2))
-    lowering.call("batch_norm_grad", (*node.inputs, *outputs, workspace), rows)
+    parameters = kernels.NormGradient(rows.rows, rows.depth)
+    lowering.call("batch_norm_grad", (*node.inputs, "", *outputs, workspace), parameters)
 
 
 def _add(lowering: Lowering, node: Node) -> None:
@@ -348,9 +445,11 @@ def _split(lowering: Lowering, node: Node) -> None:
 def _loss(lowering: Lowering, node: Node) -> None:
     classes = prod(lowering.graph[node.inputs[0]].shape)
     smoothing = getattr(node.attributes, "smoothing", 0.0)
+    scores, *others = node.inputs
+    read = lowering.floats(scores)
     outputs = tuple(lowering.make(name) for name in node.outputs)
     parameters = kernels.Loss(lowering.batch, classes, smoothing)
-    lowering.call(node.op, (*node.inputs, *outputs), parameters)
+    lowering.call(node.op, (read, *others, *outputs), parameters)
 
 
 def _mean_loss(lowering: Lowering, node: Node) -> None:
