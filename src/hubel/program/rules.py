@@ -205,8 +205,8 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
         places = given.images * given.out_height * given.out_width
         chunks = max(1, min(MOST_CHUNKS, places // LEAST_PLACES, MOST_PARTIAL_NUMBERS // weights))
         workspace = lowering.scratch("partial sums", chunks * (weights + given.filters) * 4)
-        cut = kernels.DepthwiseGradient(replace(given, packed=0), chunks)
-        lowering.call("depthwise_weight_grad", (x, dy, workspace, dweight, ""), cut)
+        parameters = kernels.DepthwiseGradient(replace(given, packed=0), chunks)
+        lowering.call("depthwise_weight_grad", (x, dy, workspace, dweight, ""), parameters)
         return
     if _is_stem(lowering, given, x):
         chunks = max(1, min(MOST_CHUNKS, lowering.batch // lowering.block * given.out_height))
