@@ -5,6 +5,7 @@
 #include "share.h"
 #include "layout.h"
 #include "conv.h"
+#include "depthwise.h"
 #include "stem.h"
 #include "winograd.h"
 #include "pool.h"

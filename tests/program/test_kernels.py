@@ -54,7 +54,9 @@ def test_every_operation_has_a_rule() -> None:
 
 
 def test_every_kernel_is_called_for_some_operation() -> None:
-    text = "bn conv3-6p1 relu {pool2 | avgpool2 | conv2-4s2} gelu prelu maxout2 drop0.5 fc"
+    text = (
+        "bn conv3-6p1 conv3-6g6p1 relu {pool2 | avgpool2 | conv2-4s2} gelu prelu maxout2 drop0.5 fc"
+    )
     built = build(parse(text), (8, 8, 3), 5).graph
     used = {call.kernel for call in make(for_inference(built), 4).calls}
     updates = (
@@ -70,6 +72,26 @@ def test_every_kernel_is_called_for_some_operation() -> None:
         whole = with_gradients(lossy, ["input"])
         used.update(call.kernel for call in make(whole, 4).calls)
     assert used == set(KERNELS)
+
+
+@pytest.mark.parametrize(
+    ("text", "kernel"),
+    [
+        ("conv3-6g6p1", "depthwise"),
+        ("conv3-6g6s2d2p2~", "depthwise"),
+        ("conv3-12g6p1", "conv"),
+        ("conv3-6g3p1", "conv"),
+    ],
+)
+def test_one_filter_a_channel_has_kernels_of_its_own(text: str, kernel: str) -> None:
+    lossy = with_loss(build(parse(f"{text} fc"), (8, 8, 6), 5).graph, "hinge")
+    made = make(with_gradients(lossy, ["input", "conv1.weight", "conv1.bias"]), 4)
+    geometry = {
+        call.kernel
+        for call in made.calls
+        if getattr(getattr(call.parameters, "convolution", call.parameters), "rows", 0) == 3
+    }
+    assert geometry == {kernel, f"{kernel}_input_grad", f"{kernel}_weight_grad"}
 
 
 def test_words_lie_flat_in_the_order_of_the_fields() -> None:

@@ -98,8 +98,8 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
-class Stem:
-    """A first convolution, read from plain images, in `chunks` of rows of outputs."""
+class Chunked:
+    """A convolution whose work is cut into `chunks` of rows of outputs."""
 
     convolution: Convolution
     chunks: int
@@ -304,8 +304,13 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "conv": Kernel("x weights bias? y>", Cut, maps=True),
         "conv_input_grad": Kernel("dy weights gate? dx>", Cut, maps=True),
         "conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),
-        "stem": Kernel("images weights bias? y>", Stem, maps=True),
-        "stem_weight_grad": Kernel("images dy workspace> dweight> dbias?>", Stem, maps=True),
+        "depthwise": Kernel("x weights bias? y>", Convolution, maps=True),
+        "depthwise_input_grad": Kernel("dy weights gate? dx>", Convolution, maps=True),
+        "depthwise_weight_grad": Kernel(
+            "x dy workspace> dweight> dbias?>", Chunked, maps=True
+        ),
+        "stem": Kernel("images weights bias? y>", Chunked, maps=True),
+        "stem_weight_grad": Kernel("images dy workspace> dweight> dbias?>", Chunked, maps=True),
         "winograd_weights": Kernel("weight packed>", PackWeights),
         "winograd": Kernel("x weights bias? gate? y>", Winograd, maps=True),
         "winograd_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),
