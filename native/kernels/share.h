@@ -47,3 +47,26 @@ static void by_vectors(int64_t count, const Work& work) {
   for (; at + Vector::kWidth <= count; at += Vector::kWidth) work(at, Vector::kWidth);
   if (at < count) work(at, static_cast<int>(count - at));
 }
+
+constexpr int kGroup = 4;  // sums that grow side by side, so that none waits for its last addition
+
+constexpr int64_t kNearRows = 8;  // rows that are passed over at a time, so that a group's lines lie close
+
+// Calls map.make for every vector of every row, with what map.channels reads for its channels.
+template <class Map>
+static void map_rows(Threads& threads, int64_t rows, int64_t depth, const Map& map) {
+  const int64_t near = greater(kNearRows, 2048 / depth);
+  by_rows(threads, rows, depth, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end; first += near) {
+      const int64_t last = lesser(end, first + near);
+      for (int64_t from = 0; from < depth; from += Vector::kWidth) {
+        const int width = static_cast<int>(lesser(Vector::kWidth, depth - from));
+        const auto channels = map.channels(from, width);
+        if (width == Vector::kWidth)
+          for (int64_t row = first; row < last; ++row) map.make(row * depth + from, Vector::kWidth, channels);
+        else
+          for (int64_t row = first; row < last; ++row) map.make(row * depth + from, width, channels);
+      }
+    }
+  });
+}

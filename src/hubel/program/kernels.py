@@ -6,12 +6,12 @@ operands in order: `name` is read, `name>` written, `name!` changed in place, `n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["KERNELS", "PANEL", "Kernel", "packed_size", "words"]
+__all__ = ["BFLOAT16", "KERNELS", "PANEL", "Kernel", "packed_size", "words"]
 
 PANEL = 32
 """Columns of weights that lie side by side; kPanel in native/brgemm.h."""
@@ -151,6 +151,15 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class NormGradient:
+    """Rows of `depth` channels, and whether dy is closed where a ReLU's output is not positive."""
+
+    rows: int
+    depth: int
+    has_gate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Pieces:
     """Rows of `depth` outputs, each the largest of `pieces`."""
 
@@ -243,10 +252,14 @@ class AdamStep:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A kernel's operands, as its signature says, and the class of its parameters."""
+    """A kernel's operands, as its signature says, and the class of its parameters.
+
+    A kernel of `maps` has a twin for maps of bfloat16 numbers, called by its name and BFLOAT16.
+    """
 
     signature: str
     parameters: type
+    maps: bool = False
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -254,36 +267,52 @@ class Kernel:
         return tuple(self.signature.split())
 
 
-KERNELS: Mapping[str, Kernel] = MappingProxyType(
+BFLOAT16 = "_bf16"
+"""Ends the name of a kernel whose maps hold bfloat16 numbers."""
+
+
+def _with_twins(kernels: Mapping[str, Kernel]) -> Iterator[tuple[str, Kernel]]:
+    for name, kernel in kernels.items():
+        yield name, kernel
+        if kernel.maps:
+            yield name + BFLOAT16, kernel
+
+
+_TABLE = MappingProxyType(
     {
-        "pack_maps": Kernel("images maps>", Layout),
-        "unpack_maps": Kernel("maps images>", Layout),
-        "copy_channels": Kernel("from to!", CopyChannels),
+        "pack_maps": Kernel("images maps>", Layout, maps=True),
+        "unpack_maps": Kernel("maps images>", Layout, maps=True),
+        "copy_channels": Kernel("from to!", CopyChannels, maps=True),
+        "widen": Kernel("x y>", Size),
         "pack_weights": Kernel("weight packed>", PackWeights),
         "conv": Kernel("x weights bias? y>", Convolution),
         "conv_input_grad": Kernel("dy weights gate? dx>", Convolution),
         "conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", WeightGradient),
-        "max_pool": Kernel("x y> index>", Pooling),
-        "max_pool_grad": Kernel("dy index gate? dx>", MaxPoolGradient),
-        "average_pool": Kernel("x y>", Pooling),
-        "average_pool_grad": Kernel("dy dx>", Pooling),
-        "activation": Kernel("x y>", Function),
-        "activation_grad": Kernel("kept dy dx>", Function),
-        "add": Kernel("a b gate? y>", Sum),
-        "prelu": Kernel("x slope y>", Rows),
-        "prelu_grad": Kernel("x slope dy dx> dslope> workspace>", Rows),
-        "maxout": Kernel("x y>", Pieces),
-        "maxout_grad": Kernel("x dy dx>", Pieces),
-        "dropout": Kernel("x seed step y>", Drop),
+        "max_pool": Kernel("x y> index>", Pooling, maps=True),
+        "max_pool_grad": Kernel("dy index gate? dx>", MaxPoolGradient, maps=True),
+        "average_pool": Kernel("x y>", Pooling, maps=True),
+        "average_pool_grad": Kernel("dy dx>", Pooling, maps=True),
+        "activation": Kernel("x y>", Function, maps=True),
+        "activation_grad": Kernel("kept dy dx>", Function, maps=True),
+        "add": Kernel("a b gate? y>", Sum, maps=True),
+        "prelu": Kernel("x slope y>", Rows, maps=True),
+        "prelu_grad": Kernel("x slope dy dx> dslope> workspace>", Rows, maps=True),
+        "maxout": Kernel("x y>", Pieces, maps=True),
+        "maxout_grad": Kernel("x dy dx>", Pieces, maps=True),
+        "dropout": Kernel("x seed step y>", Drop, maps=True),
         "batch_norm": Kernel(
-            "x weight bias running_mean?! running_var?! y> mean> inverse> workspace>", Norm
+            "x weight bias running_mean?! running_var?! y> mean> inverse> workspace>",
+            Norm,
+            maps=True,
         ),
-        "batch_norm_apply": Kernel("x weight bias mean variance y> workspace>", Norm),
-        "batch_norm_grad": Kernel("x dy weight mean inverse dx> dweight> dbias> workspace>", Rows),
+        "batch_norm_apply": Kernel("x weight bias mean variance y> workspace>", Norm, maps=True),
+        "batch_norm_grad": Kernel(
+            "x dy weight mean inverse gate? dx> dweight> dbias> workspace>", NormGradient, maps=True
+        ),
         "softmax_cross_entropy": Kernel("scores labels losses> probabilities>", Loss),
-        "softmax_cross_entropy_grad": Kernel("probabilities labels dscores>", Loss),
+        "softmax_cross_entropy_grad": Kernel("probabilities labels dscores>", Loss, maps=True),
         "hinge": Kernel("scores labels losses>", Loss),
-        "hinge_grad": Kernel("scores labels dscores>", Loss),
+        "hinge_grad": Kernel("scores labels dscores>", Loss, maps=True),
         "mean_loss": Kernel("losses loss>", Size),
         "count_correct": Kernel("scores labels correct>", Loss),
         "penalty": Kernel("weight penalty!", Regularisation),
@@ -292,6 +321,8 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "adam": Kernel("gradient rate step weight! first! second!", AdamStep),
     }
 )
+
+KERNELS: Mapping[str, Kernel] = MappingProxyType(dict(_with_twins(_TABLE)))
 """Every kernel of the compiled engine."""
 
 
