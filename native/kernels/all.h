@@ -21,9 +21,9 @@
 static const Kernel kKernels[] = {
 #define HUBEL_KERNEL(name, operands, Parameters, sizes) \
   {#name, operands, sizeof(Parameters) / 8, sizes, name},
-#define HUBEL_MAP_KERNEL(name, operands, Parameters, sizes)              \
+#define HUBEL_MAP_KERNEL(name, operands, Parameters, sizes)             \
   {#name, operands, sizeof(Parameters) / 8, sizes<float>, name<float>}, \
-  {#name "_bf16", operands, sizeof(Parameters) / 8, sizes<Bfloat16>, name<Bfloat16>},
+      {#name "_bf16", operands, sizeof(Parameters) / 8, sizes<Bfloat16>, name<Bfloat16>},
 #include "../kernels.inc"
 #undef HUBEL_MAP_KERNEL
 #undef HUBEL_KERNEL

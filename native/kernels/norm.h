@@ -252,8 +252,9 @@ struct InputGradient {
     Vector mean, inverse, factor, even, slope;
   };
   Channels channels(int64_t c, int width) const {
-    return {load(mean + c, width), load(inverse + c, width), load(weight + c, width) * load(inverse + c, width),
-            Vector::all(share) * load(dbias + c, width), Vector::all(share) * load(dweight + c, width)};
+    return {load(mean + c, width), load(inverse + c, width),
+            load(weight + c, width) * load(inverse + c, width), Vector::all(share) * load(dbias + c, width),
+            Vector::all(share) * load(dweight + c, width)};
   }
   void make(int64_t i, int width, const Channels& of) const {
     const Vector normal = (load(x + i, width) - of.mean) * of.inverse;

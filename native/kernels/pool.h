@@ -112,9 +112,8 @@ static void max_pool_of(const Call& call, Threads& threads) {
       Taps taps;
       bool started = false;
       const auto flush = [&] {
-        by_vectors(from.pixel(), [&](int64_t e, int width) {
-          largest_of(taps, x + e, width, started, y + e, index + e);
-        });
+        by_vectors(from.pixel(),
+                   [&](int64_t e, int width) { largest_of(taps, x + e, width, started, y + e, index + e); });
         started = true;
         taps.count = 0;
       };
