@@ -23,8 +23,9 @@ BEFORE_GATE = {"conv_input_grad": "dx", "max_pool_grad": "dx", "add": "y"}
 def fuse(lowered: Lowered) -> Lowered:
     """The same results from fewer passes over memory.
 
-    A ReLU joins what is before it. A ReLU's gradient joins what made its dy, or the gradient of the
-    batch normalisation that it is for, as a gate. All only where nothing else uses what lies between.
+    A ReLU joins what is before it; a ReLU's gradient joins what made its dy, or the gradient of the
+    batch normalisation before the ReLU, as a gate. All only where nothing else uses what lies
+    between.
     """
     uses = Counter(name for call in lowered.calls for name in call.reads())
     uses.update(name for name, _, _ in lowered.results)
