@@ -52,21 +52,33 @@ constexpr int kGroup = 4;  // sums that grow side by side, so that none waits fo
 
 constexpr int64_t kNearRows = 8;  // rows that are passed over at a time, so that a group's lines lie close
 
-// Calls map.make for every vector of every row, with what map.channels reads for its channels.
+// Calls map.make for kVectors vectors of every row, with what map.channels reads for their channels.
+template <int kVectors, class Map>
+static void map_columns(const Map& map, int64_t first, int64_t last, int64_t depth, int64_t from, int width) {
+  decltype(map.channels(0, 0)) channels[kVectors];
+  for (int v = 0; v < kVectors; ++v) channels[v] = map.channels(from + v * Vector::kWidth, width);
+  for (int64_t row = first; row < last; ++row)
+    for (int v = 0; v < kVectors; ++v) map.make(row * depth + from + v * Vector::kWidth, width, channels[v]);
+}
+
+// The same for all vectors of `rows` rows.
 template <class Map>
 static void map_rows(Threads& threads, int64_t rows, int64_t depth, const Map& map) {
+  constexpr int kWide = kGroup * Vector::kWidth;
   const int64_t near = greater(kNearRows, 2048 / depth);
   by_rows(threads, rows, depth, [&](int64_t begin, int64_t end) {
+    const Map own = map;  // that no store can change, for all that the compiler knows
     for (int64_t first = begin; first < end; first += near) {
       const int64_t last = lesser(end, first + near);
-      for (int64_t from = 0; from < depth; from += Vector::kWidth) {
-        const int width = static_cast<int>(lesser(Vector::kWidth, depth - from));
-        const auto channels = map.channels(from, width);
+      int64_t from = 0;
+      for (; from + kWide <= depth; from += kWide)
+        map_columns<kGroup>(own, first, last, depth, from, Vector::kWidth);
+      by_vectors(depth - from, [&](int64_t at, int width) {
         if (width == Vector::kWidth)
-          for (int64_t row = first; row < last; ++row) map.make(row * depth + from, Vector::kWidth, channels);
+          map_columns<1>(own, first, last, depth, from + at, Vector::kWidth);
         else
-          for (int64_t row = first; row < last; ++row) map.make(row * depth + from, width, channels);
-      }
+          map_columns<1>(own, first, last, depth, from + at, width);
+      });
     }
   });
 }
