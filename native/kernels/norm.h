@@ -56,6 +56,7 @@ static void two_sums(Threads& threads, int64_t rows, int64_t depth, double* part
   constexpr int kWide = kGroup * Vector::kWidth;
   const int64_t parts = partial_sums(rows, depth);
   threads.each(parts, [&](int64_t part) {
+    const Terms own = terms;  // that no store can change, for all that the compiler knows
     double* total = partial + part * 2 * depth;
     for (int64_t c = 0; c < 2 * depth; ++c) total[c] = 0.0;
     const int64_t end = rows * (part + 1) / parts;
@@ -64,14 +65,14 @@ static void two_sums(Threads& threads, int64_t rows, int64_t depth, double* part
       int64_t from = 0;
       for (; from + kWide <= depth; from += kWide)
         for (int64_t row = first; row < last; row += kShortRun)
-          add_runs<kGroup, 1>(terms, row, lesser(kShortRun, last - row), depth, from, Vector::kWidth, total);
+          add_runs<kGroup, 1>(own, row, lesser(kShortRun, last - row), depth, from, Vector::kWidth, total);
       for (; from < depth; from += Vector::kWidth) {
         const int width = static_cast<int>(lesser(Vector::kWidth, depth - from));
         if (last - first == kGroup * kShortRun)
-          add_runs<1, kGroup>(terms, first, kShortRun, depth, from, width, total);
+          add_runs<1, kGroup>(own, first, kShortRun, depth, from, width, total);
         else
           for (int64_t row = first; row < last; row += kShortRun)
-            add_runs<1, 1>(terms, row, lesser(kShortRun, last - row), depth, from, width, total);
+            add_runs<1, 1>(own, row, lesser(kShortRun, last - row), depth, from, width, total);
       }
     }
   });
