@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["KERNELS", "PANEL", "Kernel", "packed_size", "words"]
+__all__ = ["BFLOAT16", "KERNELS", "PANEL", "Kernel", "packed_size", "words"]
 
 PANEL = 32
 """Columns of weights that lie side by side; kPanel in native/brgemm.h."""
@@ -280,7 +280,7 @@ class AdamStep:
 class Kernel:
     """A kernel's operands, as its signature says, and the class of its parameters.
 
-    One of `maps` is there for maps of either number type.
+    A kernel of `maps` has a twin for maps of bfloat16 numbers, called by its name and BFLOAT16.
     """
 
     signature: str
@@ -291,6 +291,10 @@ class Kernel:
     def operands(self) -> tuple[str, ...]:
         """The operands with their marks, in order."""
         return tuple(self.signature.split())
+
+
+BFLOAT16 = "_bf16"
+"""Ends the name of a kernel whose maps hold bfloat16 numbers."""
 
 
 KERNELS: Mapping[str, Kernel] = MappingProxyType(

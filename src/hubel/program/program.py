@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from hubel.program.kernels import KERNELS
+from hubel.program.kernels import BFLOAT16, KERNELS
 
 __all__ = ["ALIGNMENT", "Buffer", "Call", "Memory", "Precision", "Program"]
 
@@ -47,7 +47,7 @@ class Call:
     @property
     def compiled(self) -> str:
         """The kernel's name in the compiled table."""
-        return self.kernel if self.precision == "float32" else f"{self.kernel}_bf16"
+        return self.kernel if self.precision == "float32" else self.kernel + BFLOAT16
 
     def reads(self) -> tuple[str, ...]:
         """Names of the buffers whose content the kernel uses."""
