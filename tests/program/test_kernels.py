@@ -69,7 +69,8 @@ def test_every_kernel_is_called_for_some_operation() -> None:
             used.update(call.kernel for call in make(graph, 4).calls)
         whole = with_gradients(lossy, ["input"])
         used.update(call.kernel for call in make(whole, 4).calls)
-    assert used == set(KERNELS)
+    between_steps = {"assemble"}
+    assert used == set(KERNELS) - between_steps
 
 
 def test_words_lie_flat_in_the_order_of_the_fields() -> None:

@@ -7,7 +7,7 @@ operands in order: `name` is read, `name>` written, `name!` changed in place, `n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +15,20 @@ __all__ = ["KERNELS", "PANEL", "Kernel", "packed_size", "words"]
 
 PANEL = 32
 """Columns of weights that lie side by side; kPanel in native/brgemm.h."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A batch out of so many images; `rows` of them have factors of their own, one or all."""
+
+    images: int
+    batch: int
+    height: int
+    width: int
+    depth: int
+    bytes: int
+    moved: int
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +309,7 @@ class Kernel:
 
 KERNELS: Mapping[str, Kernel] = MappingProxyType(
     {
+        "assemble": Kernel("images indices rows? columns? scale shift batch>", Assembly),
         "pack_maps": Kernel("images maps>", Layout, maps=True),
         "unpack_maps": Kernel("maps images>", Layout, maps=True),
         "copy_channels": Kernel("from to!", CopyChannels, maps=True),
@@ -343,14 +358,11 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
 
 def words(parameters: Any) -> tuple[int | float, ...]:
     """A kernel's parameters laid flat, in the order of the compiled struct's fields."""
-    return tuple(_flat(astuple(parameters)))
-
-
-def _flat(values: tuple[Any, ...]) -> list[int | float]:
     found: list[int | float] = []
-    for value in values:
-        found.extend(_flat(value) if isinstance(value, tuple) else [value])
-    return found
+    for field in fields(parameters):
+        value = getattr(parameters, field.name)
+        found.extend(words(value) if is_dataclass(value) else (value,))
+    return tuple(found)
 
 
 def packed_size(taps: int, inner: int, columns: int, groups: int) -> int:
