@@ -18,6 +18,7 @@ from hubel.program.kernels import (
     KERNELS,
     Convolution,
     Drop,
+    Size,
     WeightGradient,
     packed_size,
     words,
@@ -77,6 +78,7 @@ def test_words_lie_flat_in_the_order_of_the_fields() -> None:
     convolution = Convolution(*range(1, 18))
     made = words(WeightGradient(convolution, 3, 4))
     assert made == (*range(1, 18), 0, 0, 0, 1, 3, 4)
+    assert words((Size(3), Size(4))) == (3, 4)
     assert words(Drop(1, 1, 2, 3, 4, 0.5, 6)) == (1, 1, 2, 3, 4, 0.5, 6)
 
 

@@ -294,12 +294,14 @@ class AdamStep:
 class Kernel:
     """A kernel's operands, as its signature says, and the class of its parameters.
 
-    One of `maps` is there for maps of either number type.
+    One of `maps` is there for maps of either number type. One that `repeats` may do any number of
+    parts in a call: the operands and the parameters are those of each, one part after another.
     """
 
     signature: str
     parameters: type
     maps: bool = False
+    repeats: bool = False
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -348,21 +350,27 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "mean_loss": Kernel("losses loss>", Size),
         "count_correct": Kernel("scores labels correct>", Loss),
         "penalty": Kernel("weight penalty!", Regularisation),
-        "sgd": Kernel("gradient rate step weight! velocity?!", SgdStep),
-        "rmsprop": Kernel("gradient rate step weight! square! velocity?!", RmspropStep),
-        "adam": Kernel("gradient rate step weight! first! second!", AdamStep),
+        "sgd": Kernel("gradient rate step weight! velocity?!", SgdStep, repeats=True),
+        "rmsprop": Kernel(
+            "gradient rate step weight! square! velocity?!", RmspropStep, repeats=True
+        ),
+        "adam": Kernel("gradient rate step weight! first! second!", AdamStep, repeats=True),
     }
 )
 """Every kernel of the compiled engine."""
 
 
 def words(parameters: Any) -> tuple[int | float, ...]:
-    """A kernel's parameters laid flat, in the order of the compiled struct's fields."""
+    """A call's parameters laid flat, in the order of the compiled struct's fields."""
+    parts = parameters if isinstance(parameters, tuple) else _values(parameters)
     found: list[int | float] = []
-    for field in fields(parameters):
-        value = getattr(parameters, field.name)
+    for value in parts:
         found.extend(words(value) if is_dataclass(value) else (value,))
     return tuple(found)
+
+
+def _values(parameters: Any) -> tuple[Any, ...]:
+    return tuple(getattr(parameters, field.name) for field in fields(parameters))
 
 
 def packed_size(taps: int, inner: int, columns: int, groups: int) -> int:
