@@ -24,8 +24,8 @@ namespace {
 using selftest::Case;
 
 constexpr void (*kFamilies[])(bool, const selftest::Emit&) = {
-    selftest::layout_cases, selftest::conv_cases, selftest::pool_cases,  selftest::pointwise_cases,
-    selftest::norm_cases,   selftest::loss_cases, selftest::update_cases};
+    selftest::assemble_cases,  selftest::layout_cases, selftest::conv_cases, selftest::pool_cases,
+    selftest::pointwise_cases, selftest::norm_cases,   selftest::loss_cases, selftest::update_cases};
 
 constexpr size_t kShown = 5;  // failures of one kernel and set
 

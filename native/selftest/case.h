@@ -144,6 +144,7 @@ inline float not_a_number() { return __builtin_nanf(""); }
 inline float infinity() { return __builtin_inff(); }
 
 // The tables of cases, one a family of kernels; `small` leaves out most shapes.
+void assemble_cases(bool small, const Emit& emit);
 void layout_cases(bool small, const Emit& emit);
 void conv_cases(bool small, const Emit& emit);
 void pool_cases(bool small, const Emit& emit);
