@@ -25,7 +25,7 @@ namespace hubel::HUBEL_TARGET {
 namespace {
 #include "bfloat16.h"
 #include HUBEL_VECTOR
-}
+}  // namespace
 
 namespace {
 #include "../kernels/all.h"
