@@ -7,6 +7,7 @@
 #include "layout.h"
 #include "conv.h"
 #include "depthwise.h"
+#include "narrow.h"
 #include "stem.h"
 #include "winograd.h"
 #include "pool.h"

@@ -112,6 +112,33 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
+class Narrow:
+    """A convolution that makes few channels, or `backward` its gradient by few."""
+
+    convolution: Convolution
+    backward: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowWeights:
+    """Weights (rows, columns, depth, filters) to panels in the order of an interleaved window."""
+
+    rows: int
+    columns: int
+    depth: int
+    filters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """A convolution that reads few channels, of images as given where `plain`."""
+
+    convolution: Convolution
+    chunks: int
+    plain: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chunked:
     """A convolution whose work is cut into `chunks` of rows of outputs."""
 
@@ -331,8 +358,10 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "depthwise_weight_grad": Kernel(
             "x dy workspace> dweight> dbias?>", Chunked, maps=True
         ),
-        "stem": Kernel("images weights bias? y>", Chunked, maps=True),
-        "stem_weight_grad": Kernel("images dy workspace> dweight> dbias?>", Chunked, maps=True),
+        "narrow": Kernel("x weights bias? gate? y>", Narrow, maps=True),
+        "stem_weights": Kernel("weight packed>", WindowWeights),
+        "stem": Kernel("x weights bias? y>", Stem, maps=True),
+        "stem_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Stem, maps=True),
         "winograd_weights": Kernel("weight packed>", PackWeights),
         "winograd": Kernel("x weights bias? gate? y>", Winograd, maps=True),
         "winograd_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),
