@@ -1,5 +1,6 @@
 #include "engine.h"
 
+#include <chrono>
 #include <stdexcept>
 
 namespace hubel {
@@ -49,14 +50,17 @@ Program::Program(const KernelTable& table, const std::vector<Step>& steps, std::
   }
 }
 
-void Program::run(const std::vector<void*>& memories, Threads& threads) const {
+void Program::run(const std::vector<void*>& memories, Threads& threads, double* seconds) const {
+  using Clock = std::chrono::steady_clock;
   void* operands[kMostOperands];
   for (const Bound& step : steps_) {
     for (size_t i = 0; i < step.operands.size(); ++i) {
       const Place& place = step.operands[i];
       operands[i] = place.memory < 0 ? nullptr : static_cast<char*>(memories[place.memory]) + place.offset;
     }
+    const Clock::time_point begun = seconds ? Clock::now() : Clock::time_point{};
     step.kernel->run({operands, step.parameters.data()}, threads);
+    if (seconds) *seconds++ = std::chrono::duration<double>(Clock::now() - begun).count();
   }
 }
 
