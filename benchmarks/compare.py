@@ -1,4 +1,4 @@
-"""A task timed for Hubel and all its rivals in one run: whose answers agree, and how fast they are."""
+"""A task timed for Hubel and all its rivals in one run: do they agree, and who is how fast."""
 
 from __future__ import annotations
 

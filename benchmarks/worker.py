@@ -55,16 +55,17 @@ def main() -> None:
         importlib.import_module(rival.imports)
         imported = peak_memory()
         run = rival.start(task)
-        first = [np.ravel(run())[:_SHOWN].tolist() for _ in range(_WARM)]
+        first = np.concatenate([np.ravel(run())[:_SHOWN] for _ in range(_WARM)])
     except ModuleNotFoundError as error:
         say(left_out=f"{error.name} is not installed")
         return
     except HubelError as error:
         say(left_out=str(error))
         return
-    say(answer=sum(first, []), imported=imported)
+    say(answer=first.tolist(), imported=imported)
     for line in sys.stdin:
-        seconds, times = float(line), []
+        seconds = float(line)
+        times: list[float] = []
         begun = perf_counter()
         while not times or perf_counter() - begun < seconds:
             start = perf_counter()

@@ -64,7 +64,7 @@ def _pytorch() -> list[Rival]:
         "channels last": {"channels_last": True, "compiled": False},
         "compiled": {"channels_last": True, "compiled": True},
     }
-    numbers = {
+    numbers: dict[str, dict[str, str | None]] = {
         "float32": {"": None},
         "bfloat16": {"autocast ": "autocast", "pure ": "pure"},
     }
@@ -127,9 +127,7 @@ def rivals_for(task: Task, only: tuple[str, ...] = ()) -> list[Rival]:
         if (rival.work, rival.precision) == (task.work, task.precision)
         and (not rival.nets or task.case.net in rival.nets)
         and (
-            not words
-            or rival.library == HUBEL
-            or any(word in rival.name.lower() for word in words)
+            not words or rival.library == HUBEL or any(word in rival.name.lower() for word in words)
         )
     ]
 
