@@ -68,7 +68,7 @@ COLUMNS = (
     Column("images", lambda row: describe(tuple(row["input"]))),
     Column("batch", lambda row: str(row["batch"])),
     Column("precision", lambda row: row["precision"]),
-    Column("kernel", lambda row: f"`{row['kernel']}`"),
+    Column("kernels", lambda row: ", ".join(f"`{kernel}`" for kernel in row["kernels"])),
     Column("time", lambda row: f"{milliseconds(row['seconds'])} ms"),
     Column("GFLOP/s", lambda row: f"{row['operations'] / row['seconds'] / 1e9:.3g}"),
     Column(
@@ -100,7 +100,10 @@ def layer_graph(layer: Layer) -> Graph:
 def measured(
     layer: Layer, precision: str, threads: int, repeats: int, peak: float
 ) -> Iterator[Row]:
-    """A row a kernel; raises RuntimeError where a result is wrong, HubelError for a precision."""
+    """A row for the layer and for each gradient.
+
+    Raises RuntimeError where a result is wrong, HubelError where there is no such precision.
+    """
     graph = layer_graph(layer)
     session, reference = start("native", threads, precision), start("reference")
     assert isinstance(session, NativeSession)
@@ -114,22 +117,26 @@ def measured(
     worst = max(errors.values())
     if not worst <= _TOLERANCES[precision]:
         raise RuntimeError(f"{layer}: the result is wrong by {worst:.2g} of its largest number")
-    for timed in session.time_calls(graph, feeds, repeats):
-        count = operations(timed.call)
-        if count:
-            yield {
-                "token": layer.token,
-                "input": layer.input,
-                "batch": layer.batch,
-                "precision": precision,
-                "threads": threads,
-                "isa": session.isa,
-                "kernel": timed.call.kernel,
-                "seconds": timed.seconds,
-                "operations": count,
-                "peak": peak,
-                "error": errors[_result_of(timed.call.node, graph)],
-            }
+    timed = session.time_calls(graph, feeds, repeats)
+    for node in graph.nodes:
+        # What a layer's weights cost to lay out, or its tiles to transform, is part of it; that its
+        # result is brought to the caller is not, for within a net it stays where it lies.
+        calls = [
+            one for one in timed if one.call.node == node.name and one.call.kernel != "unpack_maps"
+        ]
+        yield {
+            "token": layer.token,
+            "input": layer.input,
+            "batch": layer.batch,
+            "precision": precision,
+            "threads": threads,
+            "isa": session.isa,
+            "kernels": [one.call.kernel for one in calls],
+            "seconds": sum(one.seconds for one in calls),
+            "operations": max(operations(one.call) for one in calls),
+            "peak": peak,
+            "error": errors[node.outputs[0]],
+        }
 
 
 def _errors(got: dict[str, Any], wanted: dict[str, Any]) -> dict[str, float]:
@@ -138,11 +145,6 @@ def _errors(got: dict[str, Any], wanted: dict[str, Any]) -> dict[str, float]:
         name: float(np.abs(got[name] - truth).max() / np.abs(truth).max())
         for name, truth in wanted.items()
     }
-
-
-def _result_of(node: str, graph: Graph) -> str:
-    (name,) = (one.outputs[0] for one in graph.nodes if one.name == node)
-    return name
 
 
 def main() -> None:

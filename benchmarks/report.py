@@ -44,9 +44,10 @@ def rendered(found: Mapping[str, Any]) -> str:
     machine = found["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     threads = found["arguments"].get("threads", machine["cores"])
+    isa = machine["instruction_sets"][0]
     where = (
         f"{found['date']}, {machine['processor']}, {machine['cores']} cores, "
-        f"{threads} threads each, {machine['instruction_sets'][0]}, {machine['system']}; {versions}."
+        f"{threads} threads each, {isa}, {machine['system']}; {versions}."
     )
     return f"{where}\n\n{markdown_table(TABLES[found['benchmark']], found['rows'])}"
 
