@@ -119,8 +119,7 @@ def measured(
         raise RuntimeError(f"{layer}: the result is wrong by {worst:.2g} of its largest number")
     timed = session.time_calls(graph, feeds, repeats)
     for node in graph.nodes:
-        # What a layer's weights cost to lay out, or its tiles to transform, is part of it; that its
-        # result is brought to the caller is not, for within a net it stays where it lies.
+        # Bringing the result to the caller does not count: within a net it stays where it lies.
         calls = [
             one for one in timed if one.call.node == node.name and one.call.kernel != "unpack_maps"
         ]
@@ -131,7 +130,7 @@ def measured(
             "precision": precision,
             "threads": threads,
             "isa": session.isa,
-            "kernels": [one.call.kernel for one in calls],
+            "kernels": [one.call.compiled for one in calls],
             "seconds": sum(one.seconds for one in calls),
             "operations": max(operations(one.call) for one in calls),
             "peak": peak,

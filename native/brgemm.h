@@ -21,6 +21,8 @@ namespace hubel {
 
 constexpr int64_t kPanel = 32;
 
+// C and the gate are stored as T; the sums are floats.
+template <class T>
 struct Brgemm {
   const float* const* a;
   const float* const* b;
@@ -28,12 +30,12 @@ struct Brgemm {
   int64_t rows, columns, inner;
   int64_t row_step, inner_step;
   int64_t b_step, panel_step;
-  float* c;
+  T* c;
   int64_t c_step;
   bool accumulate;
   const float* bias;
   bool relu;
-  const float* gate;
+  const T* gate;
   int64_t gate_step;
 };
 

@@ -66,6 +66,8 @@ struct Kernel {
   // Writes the bytes that each operand must have; false where the parameters make no sense.
   bool (*sizes)(const void* parameters, int64_t* bytes);
   void (*run)(const Call& call, Threads& threads);
+  // Bytes of scratch memory that every thread needs.
+  int64_t (*scratch)(const void* parameters);
 };
 
 struct KernelTable {

@@ -1,5 +1,6 @@
 #include "engine.h"
 
+#include <algorithm>
 #include <chrono>
 #include <stdexcept>
 
@@ -47,6 +48,7 @@ Program::Program(const KernelTable& table, const std::vector<Step>& steps, std::
     const Kernel& kernel = find(table, step.kernel);
     check(kernel, step, memories_);
     steps_.push_back({&kernel, step.operands, step.parameters});
+    scratch_ = std::max(scratch_, kernel.scratch(step.parameters.data()));
   }
 }
 

@@ -35,6 +35,8 @@ class Program {
   int64_t steps() const { return static_cast<int64_t>(steps_.size()); }
 
   const std::vector<int64_t>& memories() const { return memories_; }
+  // Bytes of scratch memory that every thread must have reserved before a run.
+  int64_t scratch() const { return scratch_; }
 
  private:
   struct Bound {
@@ -44,6 +46,7 @@ class Program {
   };
   std::vector<Bound> steps_;
   std::vector<int64_t> memories_;
+  int64_t scratch_ = 0;
 };
 
 }  // namespace hubel

@@ -1,5 +1,7 @@
 #include "threads.h"
 
+#include <new>
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -39,7 +41,7 @@ uint64_t forks_so_far() {
 
 Threads::Threads(int count) : born_(forks_so_far()) {
   try {
-    for (int i = 1; i < count; ++i) workers_.emplace_back([this] { serve(); });
+    for (int i = 1; i < count; ++i) workers_.emplace_back([this, i] { serve(i); });
   } catch (...) {  // the system has no more threads to give
     dismiss();
     throw;
@@ -61,8 +63,20 @@ void Threads::dismiss() {
   for (auto& worker : workers_) worker.join();
 }
 
-void Threads::share() {
-  for (int64_t i = next_.fetch_add(1); i < tasks_; i = next_.fetch_add(1)) function_(argument_, i);
+void Threads::reserve(int64_t bytes) {
+  if (bytes <= reserved_) return;
+  constexpr int64_t kLine = 64;
+  const auto whole = static_cast<size_t>((bytes + kLine - 1) / kLine * kLine);
+  scratch_.clear();
+  for (int i = 0; i < count(); ++i) {
+    scratch_.emplace_back(std::aligned_alloc(kLine, whole));
+    if (scratch_.back() == nullptr) throw std::bad_alloc();
+  }
+  reserved_ = bytes;
+}
+
+void Threads::share(int worker) {
+  for (int64_t i = next_.fetch_add(1); i < tasks_; i = next_.fetch_add(1)) function_(argument_, i, worker);
 }
 
 // A worker that comes too late is not waited for: on a busy machine it may be long in coming. It counts
@@ -70,7 +84,7 @@ void Threads::share() {
 // counted, so either it is seen or it sees.
 void Threads::run(int64_t tasks, Function function, const void* argument) {
   if (workers_.empty() || tasks <= 1 || forks != born_) {
-    for (int64_t i = 0; i < tasks; ++i) function(argument, i);
+    for (int64_t i = 0; i < tasks; ++i) function(argument, i, 0);
     return;
   }
   tasks_ = tasks;
@@ -82,13 +96,13 @@ void Threads::run(int64_t tasks, Function function, const void* argument) {
     std::lock_guard lock(mutex_);
     wake_.notify_all();
   }
-  share();
+  share(0);
   ++round_;
   // Whoever holds the last task may have lost its core to somebody else, who may be waiting for this one.
   for (int spin = 0; active_ > 0; ++spin) spin < kSpins ? pause() : std::this_thread::yield();
 }
 
-void Threads::serve() {
+void Threads::serve(int worker) {
   uint64_t seen = 0;
   const auto idle = [&] { return !stop_ && (round_ == seen || round_ % 2 == 0); };
   while (!stop_) {
@@ -103,7 +117,7 @@ void Threads::serve() {
     const uint64_t round = round_;
     if (round % 2 == 1 && !stop_) {
       seen = round;
-      share();
+      share(worker);
     }
     --active_;
   }

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -22,18 +24,38 @@ class Threads {
   // Calls task(0) … task(tasks - 1), each once, and returns when all are done.
   template <class Task>
   void each(int64_t tasks, const Task& task) {
-    run(tasks, [](const void* given, int64_t index) { (*static_cast<const Task*>(given))(index); }, &task);
+    run(tasks, [](const void* given, int64_t index, int) { (*static_cast<const Task*>(given))(index); }, &task);
+  }
+  // The same with task(index, worker), for tasks that use the scratch memory of the thread they run on.
+  template <class Task>
+  void each_worker(int64_t tasks, const Task& task) {
+    run(
+        tasks,
+        [](const void* given, int64_t index, int worker) {
+          (*static_cast<const Task*>(given))(index, worker);
+        },
+        &task);
   }
 
+  // Sees to it that every thread has so many bytes of scratch memory; never while tasks run.
+  void reserve(int64_t bytes);
+  // Starts on a cache line; holds whatever the last task left.
+  void* scratch(int worker) const { return scratch_[worker].get(); }
+
  private:
-  using Function = void (*)(const void*, int64_t);
+  using Function = void (*)(const void*, int64_t, int);
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
 
   void run(int64_t tasks, Function function, const void* argument);
-  void serve();
+  void serve(int worker);
   void dismiss();
-  void share();
+  void share(int worker);
 
   std::vector<std::thread> workers_;
+  std::vector<std::unique_ptr<void, Free>> scratch_;
+  int64_t reserved_ = 0;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::atomic<uint64_t> round_{0};  // odd while there is work to share

@@ -57,12 +57,12 @@ def test_timing_calls_does_what_running_does() -> None:
 
 
 def test_the_peak_is_above_what_any_call_reaches() -> None:
-    timed = Model("conv3-32p1 fc3", (16, 16, 32), threads=1)
+    timed = Model("conv5-32p2 fc3", (16, 16, 32), threads=1)
     session = native_session(timed)
     feeds = {"input": np.ones((16, 16, 16, 32), np.float32)}
     calls = session.time_calls(for_inference(timed.network.graph), feeds)
     (conv,) = (one for one in calls if one.call.kernel == "conv" and one.call.node == "conv1")
-    reached = 2 * 16 * 16 * 16 * 32 * 9 * 32 / conv.seconds
+    reached = 2 * 16 * 16 * 16 * 32 * 25 * 32 / conv.seconds
     # Other programs may hold the core in either measurement.
     assert reached < 1.5 * session.peak()
 

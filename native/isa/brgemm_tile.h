@@ -1,14 +1,14 @@
 // brgemm.h's contract over any Vector: a tile of C stays in registers while all products are added.
 #pragma once
 
-template <int kRows, int kVectors, bool kPartial, bool kAcross>
+template <class T, int kRows, int kVectors, bool kPartial, bool kAcross>
 struct Tile {
   // kAcross: neighbouring rows of A are neighbours in memory (row_step 1).
   // kPartial: the last vector of a row has `tail` columns.
-  static void run(const Brgemm& g, int64_t row, int64_t panel, int64_t column, int tail) {
+  static void run(const Brgemm<T>& g, int64_t row, int64_t panel, int64_t column, int tail) {
     constexpr int kTriples = (kRows + 2) / 3;
     Vector sum[kRows][kVectors];
-    float* c = g.c + row * g.c_step + panel * kPanel + column;
+    T* c = g.c + row * g.c_step + panel * kPanel + column;
     start(g, c, panel * kPanel + column, tail, sum);
     const int64_t step = g.row_step;
     for (int64_t t = 0; t < g.count; ++t) {
@@ -35,11 +35,12 @@ struct Tile {
   }
 
  private:
-  static Vector load(const float* p, bool last, int tail) {
+  template <class Number>
+  static Vector load(const Number* p, bool last, int tail) {
     return kPartial && last ? Vector::load(p, tail) : Vector::load(p);
   }
 
-  static void start(const Brgemm& g, const float* c, int64_t column, int tail,
+  static void start(const Brgemm<T>& g, const T* c, int64_t column, int tail,
                     Vector (&sum)[kRows][kVectors]) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
@@ -52,7 +53,7 @@ struct Tile {
     }
   }
 
-  static void finish(const Brgemm& g, float* c, int64_t row, int64_t column, int tail,
+  static void finish(const Brgemm<T>& g, T* c, int64_t row, int64_t column, int tail,
                      Vector (&sum)[kRows][kVectors]) {
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
@@ -64,7 +65,7 @@ struct Tile {
         if (g.relu) x = Vector::positive(x);
         if (g.gate)
           x = Vector::where_positive(load(g.gate + (row + i) * g.gate_step + column + at, last, tail), x);
-        float* to = c + i * g.c_step + at;
+        T* to = c + i * g.c_step + at;
         if (kPartial && last)
           x.store(to, tail);
         else
@@ -74,31 +75,32 @@ struct Tile {
   }
 };
 
-using TileFunction = void (*)(const Brgemm&, int64_t, int64_t, int64_t, int);
+template <class T>
+using TileFunction = void (*)(const Brgemm<T>&, int64_t, int64_t, int64_t, int);
 
-template <int kRows, int kVectors>
+template <class T, int kRows, int kVectors>
 struct TileRow {
-  static TileFunction at(bool partial, bool across) {
+  static TileFunction<T> at(bool partial, bool across) {
     if (partial)
-      return across ? Tile<kRows, kVectors, true, true>::run : Tile<kRows, kVectors, true, false>::run;
-    return across ? Tile<kRows, kVectors, false, true>::run : Tile<kRows, kVectors, false, false>::run;
+      return across ? Tile<T, kRows, kVectors, true, true>::run : Tile<T, kRows, kVectors, true, false>::run;
+    return across ? Tile<T, kRows, kVectors, false, true>::run : Tile<T, kRows, kVectors, false, false>::run;
   }
 };
 
-template <int kVectors, int kRows = Vector::kTileRows>
-static TileFunction tile_of(int rows, bool partial, bool across) {
-  if (rows == kRows) return TileRow<kRows, kVectors>::at(partial, across);
+template <class T, int kVectors, int kRows = Vector::kTileRows>
+static TileFunction<T> tile_of(int rows, bool partial, bool across) {
+  if (rows == kRows) return TileRow<T, kRows, kVectors>::at(partial, across);
   if constexpr (kRows > 1)
-    return tile_of<kVectors, kRows - 1>(rows, partial, across);
+    return tile_of<T, kVectors, kRows - 1>(rows, partial, across);
   else
     return nullptr;
 }
 
-template <int kVectors = Vector::kTileVectors>
-static TileFunction tile_of(int rows, int vectors, bool partial, bool across) {
-  if (vectors == kVectors) return tile_of<kVectors, Vector::kTileRows>(rows, partial, across);
+template <class T, int kVectors = Vector::kTileVectors>
+static TileFunction<T> tile_of(int rows, int vectors, bool partial, bool across) {
+  if (vectors == kVectors) return tile_of<T, kVectors, Vector::kTileRows>(rows, partial, across);
   if constexpr (kVectors > 1)
-    return tile_of<kVectors - 1>(rows, vectors, partial, across);
+    return tile_of<T, kVectors - 1>(rows, vectors, partial, across);
   else
     return nullptr;
 }
@@ -107,7 +109,8 @@ static int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t greater(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t pieces(int64_t whole, int64_t piece) { return (whole + piece - 1) / piece; }
 
-static void brgemm(const Brgemm& g) {
+template <class T>
+static void brgemm(const Brgemm<T>& g) {
   if (g.rows <= 0 || g.columns <= 0) return;
   constexpr int64_t kWide = Vector::kWidth * Vector::kTileVectors;
   const bool across = g.row_step == 1;
@@ -121,7 +124,7 @@ static void brgemm(const Brgemm& g) {
       const int tail = static_cast<int>(left - (vectors - 1) * Vector::kWidth);
       for (int64_t i = 0, row = 0; i < tiles; ++i) {
         const int64_t end = g.rows * (i + 1) / tiles;
-        tile_of<>(static_cast<int>(end - row), vectors, tail != Vector::kWidth, across)(g, row, panel, column,
+        tile_of<T>(static_cast<int>(end - row), vectors, tail != Vector::kWidth, across)(g, row, panel, column,
                                                                                         tail);
         row = end;
       }

@@ -2,6 +2,7 @@
 // name. Everything here is internal to the file but table(): an inline function that another file shares
 // could be the copy the linker keeps, and run where its instructions do not exist. So no std:: templates.
 #include <math.h>
+#include <string.h>
 
 #include <cstdint>
 

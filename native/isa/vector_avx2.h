@@ -18,6 +18,14 @@ struct Vector {
   static Vector load(const float* p, int count) { return {_mm256_maskload_ps(p, mask(count))}; }
   void store(float* p) const { _mm256_storeu_ps(p, value); }
   void store(float* p, int count) const { _mm256_maskstore_ps(p, mask(count), value); }
+  static Vector load(const uint8_t* p) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes))};
+  }
+  static Vector load(const uint16_t* p) {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(halves))};
+  }
   static Vector load(const Bfloat16* p) {
     const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16))};
@@ -45,15 +53,18 @@ struct Vector {
     for (int i = 0; i < count; ++i) p[i] = lanes[i];
   }
 
-  Vector operator+(Vector b) const { return {_mm256_add_ps(value, b.value)}; }
-  Vector operator-(Vector b) const { return {_mm256_sub_ps(value, b.value)}; }
-  Vector operator*(Vector b) const { return {_mm256_mul_ps(value, b.value)}; }
+  friend Vector operator+(Vector a, Vector b) { return {_mm256_add_ps(a.value, b.value)}; }
+  friend Vector operator-(Vector a, Vector b) { return {_mm256_sub_ps(a.value, b.value)}; }
+  friend Vector operator*(Vector a, Vector b) { return {_mm256_mul_ps(a.value, b.value)}; }
   static Vector multiply_add(Vector a, Vector b, Vector c) {
     return {_mm256_fmadd_ps(a.value, b.value, c.value)};
   }
   static Vector positive(Vector a) { return {_mm256_max_ps(_mm256_setzero_ps(), a.value)}; }
   static Vector where_positive(Vector gate, Vector a) {
     return {_mm256_and_ps(_mm256_cmp_ps(gate.value, _mm256_setzero_ps(), _CMP_NLE_UQ), a.value)};
+  }
+  static Vector where_equal(Vector x, Vector y, Vector a) {
+    return {_mm256_and_ps(_mm256_cmp_ps(x.value, y.value, _CMP_EQ_OQ), a.value)};
   }
   // Where x is larger than y, or the first NaN of both, a; elsewhere b.
   static Vector where_beats(Vector x, Vector y, Vector a, Vector b) {

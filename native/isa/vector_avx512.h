@@ -18,20 +18,29 @@ struct Vector {
   static Vector load(const float* p, int count) { return {_mm512_maskz_loadu_ps(mask(count), p)}; }
   void store(float* p) const { _mm512_storeu_ps(p, value); }
   void store(float* p, int count) const { _mm512_mask_storeu_ps(p, mask(count), value); }
+  static Vector load(const uint8_t* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+  }
+  static Vector load(const uint16_t* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(_mm256_loadu_epi16(p)))};
+  }
   static Vector load(const Bfloat16* p) { return widen(_mm256_loadu_epi16(p)); }
   static Vector load(const Bfloat16* p, int count) { return widen(_mm256_maskz_loadu_epi16(mask(count), p)); }
   void store(Bfloat16* p) const { _mm256_storeu_epi16(p, narrow()); }
   void store(Bfloat16* p, int count) const { _mm256_mask_storeu_epi16(p, mask(count), narrow()); }
 
-  Vector operator+(Vector b) const { return {_mm512_add_ps(value, b.value)}; }
-  Vector operator-(Vector b) const { return {_mm512_sub_ps(value, b.value)}; }
-  Vector operator*(Vector b) const { return {_mm512_mul_ps(value, b.value)}; }
+  friend Vector operator+(Vector a, Vector b) { return {_mm512_add_ps(a.value, b.value)}; }
+  friend Vector operator-(Vector a, Vector b) { return {_mm512_sub_ps(a.value, b.value)}; }
+  friend Vector operator*(Vector a, Vector b) { return {_mm512_mul_ps(a.value, b.value)}; }
   static Vector multiply_add(Vector a, Vector b, Vector c) {
     return {_mm512_fmadd_ps(a.value, b.value, c.value)};
   }
   static Vector positive(Vector a) { return {_mm512_max_ps(_mm512_setzero_ps(), a.value)}; }
   static Vector where_positive(Vector gate, Vector a) {
     return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(gate.value, _mm512_setzero_ps(), _CMP_NLE_UQ), a.value)};
+  }
+  static Vector where_equal(Vector x, Vector y, Vector a) {
+    return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.value, y.value, _CMP_EQ_OQ), a.value)};
   }
   // Where x is larger than y, or the first NaN of both, a; elsewhere b.
   static Vector where_beats(Vector x, Vector y, Vector a, Vector b) {
@@ -41,17 +50,22 @@ struct Vector {
   }
 
  private:
+  static __m512i upper_halves() {
+    return _mm512_castsi256_si512(
+        _mm256_setr_epi16(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31));
+  }
   static Vector widen(__m256i halves) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
   }
   // To the nearest, of two equally near the even one; NaN stays NaN.
   __m256i narrow() const {
     const __m512i bits = _mm512_castps_si512(value);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    const __mmask16 ordered = _mm512_cmp_ps_mask(value, value, _CMP_ORD_Q);
-    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_blend_epi32(ordered, quiet, up), 16));
+    const __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+    const __m512i even_up = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+    const __m512i up = _mm512_mask_add_epi32(even_up, odd, bits, _mm512_set1_epi32(0x8000));
+    const __mmask16 unordered = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+    const __m512i made = _mm512_mask_or_epi32(up, unordered, bits, _mm512_set1_epi32(0x400000));
+    return _mm512_castsi512_si256(_mm512_permutexvar_epi16(upper_halves(), made));
   }
   static __mmask16 mask(int count) { return static_cast<__mmask16>((1u << count) - 1); }
 };

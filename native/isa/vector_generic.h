@@ -22,6 +22,14 @@ struct Vector {
   void store(float* p, int count) const {
     for (int i = 0; i < count; ++i) p[i] = value[i];
   }
+  template <class Index>
+  static Vector load_index(const Index* p) {
+    Vector made;
+    for (int i = 0; i < 4; ++i) made.value[i] = static_cast<float>(p[i]);
+    return made;
+  }
+  static Vector load(const uint8_t* p) { return load_index(p); }
+  static Vector load(const uint16_t* p) { return load_index(p); }
   static Vector load(const Bfloat16* p) { return load(p, 4); }
   static Vector load(const Bfloat16* p, int count) {
     Vector made = zero();
@@ -33,17 +41,17 @@ struct Vector {
     for (int i = 0; i < count; ++i) p[i] = narrowed(value[i]);
   }
 
-  Vector operator+(Vector b) const {
-    for (int i = 0; i < 4; ++i) b.value[i] = value[i] + b.value[i];
-    return b;
+  friend Vector operator+(Vector a, Vector b) {
+    for (int i = 0; i < 4; ++i) a.value[i] += b.value[i];
+    return a;
   }
-  Vector operator-(Vector b) const {
-    for (int i = 0; i < 4; ++i) b.value[i] = value[i] - b.value[i];
-    return b;
+  friend Vector operator-(Vector a, Vector b) {
+    for (int i = 0; i < 4; ++i) a.value[i] -= b.value[i];
+    return a;
   }
-  Vector operator*(Vector b) const {
-    for (int i = 0; i < 4; ++i) b.value[i] = value[i] * b.value[i];
-    return b;
+  friend Vector operator*(Vector a, Vector b) {
+    for (int i = 0; i < 4; ++i) a.value[i] *= b.value[i];
+    return a;
   }
   static Vector multiply_add(Vector a, Vector b, Vector c) {
     for (int i = 0; i < 4; ++i) c.value[i] += a.value[i] * b.value[i];
@@ -55,6 +63,10 @@ struct Vector {
   }
   static Vector where_positive(Vector gate, Vector a) {
     for (int i = 0; i < 4; ++i) a.value[i] = gate.value[i] <= 0.0f ? 0.0f : a.value[i];
+    return a;
+  }
+  static Vector where_equal(Vector x, Vector y, Vector a) {
+    for (int i = 0; i < 4; ++i) a.value[i] = x.value[i] == y.value[i] ? a.value[i] : 0.0f;
     return a;
   }
   // Where x is larger than y, or the first NaN of both, a; elsewhere b.

@@ -26,6 +26,11 @@ struct Vector {
     store(lanes);
     for (int i = 0; i < count; ++i) p[i] = lanes[i];
   }
+  static Vector load(const uint8_t* p) {
+    const uint16_t lanes[4] = {p[0], p[1], p[2], p[3]};
+    return load(lanes);
+  }
+  static Vector load(const uint16_t* p) { return {vcvtq_f32_u32(vmovl_u16(vld1_u16(p)))}; }
   static Vector load(const Bfloat16* p) {
     return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16))};
   }
@@ -49,14 +54,18 @@ struct Vector {
     for (int i = 0; i < count; ++i) p[i] = lanes[i];
   }
 
-  Vector operator+(Vector b) const { return {vaddq_f32(value, b.value)}; }
-  Vector operator-(Vector b) const { return {vsubq_f32(value, b.value)}; }
-  Vector operator*(Vector b) const { return {vmulq_f32(value, b.value)}; }
+  friend Vector operator+(Vector a, Vector b) { return {vaddq_f32(a.value, b.value)}; }
+  friend Vector operator-(Vector a, Vector b) { return {vsubq_f32(a.value, b.value)}; }
+  friend Vector operator*(Vector a, Vector b) { return {vmulq_f32(a.value, b.value)}; }
   static Vector multiply_add(Vector a, Vector b, Vector c) { return {vfmaq_f32(c.value, a.value, b.value)}; }
   static Vector positive(Vector a) { return {vmaxq_f32(a.value, vdupq_n_f32(0.0f))}; }
   static Vector where_positive(Vector gate, Vector a) {
     const uint32x4_t closed = vcleq_f32(gate.value, vdupq_n_f32(0.0f));
     return {vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a.value), closed))};
+  }
+  static Vector where_equal(Vector x, Vector y, Vector a) {
+    const uint32x4_t equal = vceqq_f32(x.value, y.value);
+    return {vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a.value), equal))};
   }
   // Where x is larger than y, or the first NaN of both, a; elsewhere b.
   static Vector where_beats(Vector x, Vector y, Vector a, Vector b) {

@@ -5,6 +5,8 @@
 #include "share.h"
 #include "layout.h"
 #include "conv.h"
+#include "stem.h"
+#include "winograd.h"
 #include "pool.h"
 #include "pointwise.h"
 #include "norm.h"
@@ -13,12 +15,25 @@
 
 #define HUBEL_KERNEL(name, operands, Parameters, sizes) \
   static_assert(operands <= kMostOperands && sizeof(Parameters) % 8 == 0);
+#define HUBEL_MAP_KERNEL(name, operands, Parameters, sizes) HUBEL_KERNEL(name, operands, Parameters, sizes)
 #include "../kernels.inc"
+#undef HUBEL_MAP_KERNEL
 #undef HUBEL_KERNEL
 
+template <class T, class Parameters>
+static int64_t scratch_of(const void* parameters) {
+  return scratch<T>(*static_cast<const Parameters*>(parameters));
+}
+
 static const Kernel kKernels[] = {
-#define HUBEL_KERNEL(name, operands, Parameters, sizes) \
-  {#name, operands, sizeof(Parameters) / 8, sizes, name},
+#define HUBEL_ROW(name, T, operands, Parameters, sizes, run) \
+  {name, operands, sizeof(Parameters) / 8, sizes, run, scratch_of<T, Parameters>},
+#define HUBEL_KERNEL(name, operands, Parameters, sizes) HUBEL_ROW(#name, float, operands, Parameters, sizes, name)
+#define HUBEL_MAP_KERNEL(name, operands, Parameters, sizes)                  \
+  HUBEL_ROW(#name, float, operands, Parameters, sizes<float>, name<float>)          \
+  HUBEL_ROW(#name "_bf16", Bfloat16, operands, Parameters, sizes<Bfloat16>, name<Bfloat16>)
 #include "../kernels.inc"
+#undef HUBEL_MAP_KERNEL
 #undef HUBEL_KERNEL
+#undef HUBEL_ROW
 };

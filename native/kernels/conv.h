@@ -28,6 +28,17 @@ struct ConvCall {
   }
 };
 
+// The work is cut into `chunks` runs of rows of the target's maps, and each into `parts` runs of panels of
+// weights, so that a part's weights stay near a core while its rows pass by.
+struct SweepCall {
+  ConvCall conv;
+  int64_t chunks, parts;
+
+  bool sensible() const {
+    return moderate(*this) && conv.sensible() && chunks > 0 && parts > 0 && (parts == 1 || conv.groups == 1);
+  }
+};
+
 // Where along one axis an output position reads: source = (position · scale + offset_t) / divisor for
 // tap t, where that is whole and lies in the map. Forward scales by the stride, the gradient by x
 // divides by it.
@@ -71,53 +82,80 @@ static Segment next_segment(const Axis& axis, int64_t phase, int64_t start, int6
   return {phase, start, end - start};
 }
 
-// The operands of one run of the batch-reduce GEMM, collected tap by tap.
+// The operands of one run of the batch-reduce GEMM, collected tap by tap in a thread's scratch memory.
 struct Batch {
-  static constexpr int kMost = 64;
-  const float* a[kMost];
-  const float* b[kMost];
-  int64_t count = 0;
-  Brgemm g;
+  const float** a;
+  const float** b;
+  int64_t count;
 
-  void begin(const Brgemm& shape) {
-    g = shape;
-    g.a = a;
-    g.b = b;
-    count = 0;
-  }
+  Batch(void* room, int64_t most)
+      : a(static_cast<const float**>(room)), b(static_cast<const float**>(room) + most), count(0) {}
+  static int64_t bytes(int64_t most) { return product(2, most, sizeof(float*)); }
+
   void add(const float* left, const float* right) {
-    if (count == kMost) {
-      Brgemm part = g;
-      part.count = count;
-      part.relu = false;
-      part.gate = nullptr;
-      brgemm(part);
-      g.accumulate = true;
-      count = 0;
-    }
     a[count] = left;
     b[count] = right;
     ++count;
   }
-  void end() {
+  template <class T>
+  void run(Brgemm<T> g) {
+    g.a = a;
+    g.b = b;
     g.count = count;
     brgemm(g);
+    count = 0;
   }
 };
 
+// A row of maps as floats: where it lies, or a copy of it in `room`.
+static const float* as_floats(const float* row, int64_t, float*) { return row; }
+
+static const float* as_floats(const Bfloat16* row, int64_t size, float* room) {
+  int64_t i = 0;
+  for (; i + Vector::kWidth <= size; i += Vector::kWidth) Vector::load(row + i).store(room + i);
+  for (; i < size; ++i) room[i] = widened(row[i]);
+  return room;
+}
+
+template <class T>
+constexpr bool kCopied = sizeof(T) != sizeof(float);
+
 // One row of output maps from rows of source maps: y[o] = Σ_taps source[…]·W_tap, for one group.
+template <class T>
 struct Sweep {
   Axis down, along;
   Maps source, target;
   int64_t inner, columns;        // depth of a group on the source's and the target's side
   int64_t source_at, target_at;  // the group's first channel on either side
-  const float* from;
+  const T* from;
   const float* weights;                              // of the group
   int64_t tap_step, b_step, panel_step, group_step;  // how they lie
-  float* to;
+  T* to;
   const float* bias;
-  const float* gate;
+  const T* gate;
   bool relu;
+  const float** rows;  // in scratch memory: the source's row that each tap down reads, or null
+  void* room;
+
+  // What a thread needs besides: pointers to rows, the operands of a product, copies of rows as floats.
+  int64_t scratch() const {
+    const int64_t copies = kCopied<T> ? product(down.taps, source.row(), 4) : 0;
+    return product(down.taps, sizeof(float*)) + Batch::bytes(product(down.taps, along.taps)) + copies + kLine;
+  }
+  void use(void* scratch) {
+    rows = static_cast<const float**>(scratch);
+    room = rows + down.taps;
+  }
+
+  // The source's rows that row y of block b reads.
+  void read(int64_t b, int64_t y) const {
+    float* copies = reinterpret_cast<float*>(static_cast<char*>(room) + Batch::bytes(down.taps * along.taps));
+    for (int64_t r = 0; r < down.taps; ++r) {
+      int64_t sy;
+      const bool inside = down.reads(y, r, &sy) && sy >= 0 && sy < down.sources;
+      rows[r] = inside ? as_floats(from + source.at(b, sy, 0), source.row(), copies + r * source.row()) : nullptr;
+    }
+  }
 
   void row(int64_t b, int64_t y) const {
     const int64_t phases = along.divisor;
@@ -142,7 +180,7 @@ struct Sweep {
       const int64_t x = segment.phase + along.divisor * j;
       const int64_t pixels = even ? segment.count : 1;
       const int64_t offset = target.at(b, y, x) + target_at;
-      Brgemm g{};
+      Brgemm<T> g{};
       g.rows = pixels * source.block;
       g.columns = columns;
       g.inner = inner;
@@ -156,23 +194,21 @@ struct Sweep {
       g.relu = relu;
       g.gate = gate ? gate + offset : nullptr;
       g.gate_step = g.c_step;
-      Batch batch;
-      batch.begin(g);
-      collect(b, y, segment.phase, j, batch);
-      batch.end();
+      Batch batch(room, down.taps * along.taps);
+      collect(segment.phase, j, batch);
+      batch.run(g);
     }
   }
 
-  void collect(int64_t b, int64_t y, int64_t phase, int64_t j, Batch& batch) const {
+  void collect(int64_t phase, int64_t j, Batch& batch) const {
     for (int64_t r = 0; r < down.taps; ++r) {
-      int64_t sy;
-      if (!down.reads(y, r, &sy) || sy < 0 || sy >= down.sources) continue;
+      if (rows[r] == nullptr) continue;
       for (int64_t s = 0; s < along.taps; ++s) {
         int64_t sx;
         if (!along.reads(phase, s, &sx)) continue;
         sx += j * along.scale;
         if (sx < 0 || sx >= along.sources) continue;
-        batch.add(from + source.at(b, sy, sx) + source_at, weights + (r * along.taps + s) * tap_step);
+        batch.add(rows[r] + sx * source.pixel() + source_at, weights + (r * along.taps + s) * tap_step);
       }
     }
   }
@@ -225,51 +261,89 @@ static void pack_weights(const Call& call, Threads& threads) {
 }
 
 // y = relu(x ∗ W + bias)
+template <class T>
 static bool conv_sizes(const void* parameters, int64_t* bytes) {
-  const auto& p = *static_cast<const ConvCall*>(parameters);
-  if (!p.sensible()) return false;
-  bytes[0] = product(p.x().size(), 4);
+  const auto& given = *static_cast<const SweepCall*>(parameters);
+  const ConvCall& p = given.conv;
+  if (!given.sensible()) return false;
+  bytes[0] = product(p.x().size(), sizeof(T));
   const int64_t panels = packed_size(p.taps(), p.group_depth(), p.group_filters(), p.groups);
   bytes[1] = product(p.packed ? panels : p.weights(), 4);
   bytes[2] = p.has_bias ? product(p.filters, 4) : 0;
-  bytes[3] = product(p.y().size(), 4);
+  bytes[3] = product(p.y().size(), sizeof(T));
   return true;
 }
 
-static void lay_panels(Sweep& sweep) {
+template <class T>
+static void lay_panels(Sweep<T>& sweep) {
   sweep.tap_step = sweep.inner * kPanel;
   sweep.b_step = kPanel;
   sweep.panel_step = sweep.down.taps * sweep.along.taps * sweep.tap_step;
   sweep.group_step = pieces(sweep.columns, kPanel) * sweep.panel_step;
 }
 
-static void sweep_rows(const Sweep& sweep, int64_t groups, Threads& threads) {
-  threads.each(sweep.target.blocks() * sweep.target.height, [&](int64_t task) {
-    const int64_t b = task / sweep.target.height, y = task % sweep.target.height;
-    Sweep part = sweep;
-    for (int64_t g = 0; g < groups; ++g) {
-      part.source_at = g * sweep.inner;
-      part.target_at = g * sweep.columns;
-      part.weights = sweep.weights + g * sweep.group_step;
-      part.bias = sweep.bias ? sweep.bias + g * sweep.columns : nullptr;
-      part.row(b, y);
+template <class T>
+static void sweep_rows(const Sweep<T>& sweep, const SweepCall& cut, Threads& threads) {
+  const int64_t rows = sweep.target.blocks() * sweep.target.height, panels = pieces(sweep.columns, kPanel);
+  threads.each_worker(cut.chunks * cut.parts, [&](int64_t task, int worker) {
+    const int64_t chunk = task / cut.parts, part = task % cut.parts;
+    const int64_t first = panels * part / cut.parts, last = panels * (part + 1) / cut.parts;
+    Sweep<T> mine = sweep;
+    mine.use(threads.scratch(worker));
+    mine.columns = lesser(sweep.columns, last * kPanel) - first * kPanel;
+    for (int64_t row = rows * chunk / cut.chunks; row < rows * (chunk + 1) / cut.chunks; ++row) {
+      const int64_t b = row / sweep.target.height, y = row % sweep.target.height;
+      mine.read(b, y);
+      for (int64_t g = 0; g < cut.conv.groups; ++g) {
+        mine.source_at = g * sweep.inner;
+        mine.target_at = g * sweep.columns + first * kPanel;
+        mine.weights = sweep.weights + g * sweep.group_step + first * sweep.panel_step;
+        mine.bias = sweep.bias ? sweep.bias + mine.target_at : nullptr;
+        mine.row(b, y);
+      }
     }
   });
 }
 
-static void conv(const Call& call, Threads& threads) {
-  const auto& p = call.as<ConvCall>();
-  Sweep sweep{};
+template <class T>
+static Sweep<T> forward_sweep(const ConvCall& p) {
+  Sweep<T> sweep{};
   sweep.down = forward_axis(p.stride_y, p.rows, p.dilation_y, p.top, p.height);
   sweep.along = forward_axis(p.stride_x, p.columns, p.dilation_x, p.left, p.width);
   sweep.source = p.x();
   sweep.target = p.y();
   sweep.inner = p.group_depth();
   sweep.columns = p.group_filters();
-  sweep.from = call.at<float>(0);
+  return sweep;
+}
+
+template <class T>
+static Sweep<T> backward_sweep(const ConvCall& p) {
+  Sweep<T> sweep{};
+  sweep.down = backward_axis(p.stride_y, p.rows, p.dilation_y, p.top, p.out_height);
+  sweep.along = backward_axis(p.stride_x, p.columns, p.dilation_x, p.left, p.out_width);
+  sweep.source = p.y();
+  sweep.target = p.x();
+  sweep.inner = p.group_filters();
+  sweep.columns = p.group_depth();
+  return sweep;
+}
+
+// Enough for either direction.
+template <class T>
+static int64_t scratch(const SweepCall& given) {
+  return greater(forward_sweep<T>(given.conv).scratch(), backward_sweep<T>(given.conv).scratch());
+}
+
+template <class T>
+static void conv(const Call& call, Threads& threads) {
+  const auto& cut = call.as<SweepCall>();
+  const ConvCall& p = cut.conv;
+  Sweep<T> sweep = forward_sweep<T>(p);
+  sweep.from = call.at<T>(0);
   sweep.weights = call.at<float>(1);
   sweep.bias = p.has_bias ? call.at<float>(2) : nullptr;
-  sweep.to = call.at<float>(3);
+  sweep.to = call.at<T>(3);
   sweep.relu = p.relu != 0;
   if (p.packed) {
     lay_panels(sweep);
@@ -279,35 +353,33 @@ static void conv(const Call& call, Threads& threads) {
     sweep.panel_step = kPanel;
     sweep.group_step = p.group_filters();
   }
-  sweep_rows(sweep, p.groups, threads);
+  sweep_rows(sweep, cut, threads);
 }
 
 // dx = dy ∗ Wᵀ, closed where the gate (x itself, a ReLU's output) is not positive
+template <class T>
 static bool conv_input_grad_sizes(const void* parameters, int64_t* bytes) {
-  const auto& p = *static_cast<const ConvCall*>(parameters);
-  if (!p.sensible() || !p.packed) return false;
-  bytes[0] = product(p.y().size(), 4);
+  const auto& given = *static_cast<const SweepCall*>(parameters);
+  const ConvCall& p = given.conv;
+  if (!given.sensible() || !p.packed) return false;
+  bytes[0] = product(p.y().size(), sizeof(T));
   bytes[1] = product(packed_size(p.taps(), p.group_filters(), p.group_depth(), p.groups), 4);
-  bytes[2] = p.has_gate ? product(p.x().size(), 4) : 0;
-  bytes[3] = product(p.x().size(), 4);
+  bytes[2] = p.has_gate ? product(p.x().size(), sizeof(T)) : 0;
+  bytes[3] = product(p.x().size(), sizeof(T));
   return true;
 }
 
+template <class T>
 static void conv_input_grad(const Call& call, Threads& threads) {
-  const auto& p = call.as<ConvCall>();
-  Sweep sweep{};
-  sweep.down = backward_axis(p.stride_y, p.rows, p.dilation_y, p.top, p.out_height);
-  sweep.along = backward_axis(p.stride_x, p.columns, p.dilation_x, p.left, p.out_width);
-  sweep.source = p.y();
-  sweep.target = p.x();
-  sweep.inner = p.group_filters();
-  sweep.columns = p.group_depth();
-  sweep.from = call.at<float>(0);
+  const auto& cut = call.as<SweepCall>();
+  const ConvCall& p = cut.conv;
+  Sweep<T> sweep = backward_sweep<T>(p);
+  sweep.from = call.at<T>(0);
   sweep.weights = call.at<float>(1);
-  sweep.gate = p.has_gate ? call.at<float>(2) : nullptr;
-  sweep.to = call.at<float>(3);
+  sweep.gate = p.has_gate ? call.at<T>(2) : nullptr;
+  sweep.to = call.at<T>(3);
   lay_panels(sweep);
-  sweep_rows(sweep, p.groups, threads);
+  sweep_rows(sweep, cut, threads);
 }
 
 // dW_tap = Σ over (image, pixel) of xᵀ·dy, and dbias = Σ dy. The sum is cut into `chunks` runs of map
@@ -318,97 +390,137 @@ struct WeightGradCall {
   int64_t chunks, parts;
 };
 
+template <class T>
 static bool conv_weight_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const WeightGradCall*>(parameters);
   if (!p.conv.sensible() || !moderate(p) || p.chunks < 1 || p.parts < 1) return false;
-  bytes[0] = product(p.conv.x().size(), 4);
-  bytes[1] = product(p.conv.y().size(), 4);
+  bytes[0] = product(p.conv.x().size(), sizeof(T));
+  bytes[1] = product(p.conv.y().size(), sizeof(T));
   bytes[2] = product(p.chunks, (p.chunks > 1 ? p.conv.weights() : 0) + p.conv.filters, 4);
   bytes[3] = product(p.conv.weights(), 4);
   bytes[4] = p.conv.has_bias ? product(p.conv.filters, 4) : 0;
   return true;
 }
 
+static void add_rows(const float* rows, int64_t count, int64_t depth, float* sum) {
+  for (int64_t row = 0; row < count; ++row, rows += depth)
+    for (int64_t k = 0; k < depth; ++k) sum[k] += rows[k];
+}
+
+// One pass works on rows of output maps, numbered block by block, that keep about this many GEMM rows of x
+// and dy in the nearest cache while every tap reads them.
+constexpr int64_t kRowsAtOnce = 192;
+
+template <class T>
 struct WeightGrad {
   const ConvCall& p;
-  const float* x;
-  const float* dy;
+  const T* x;
+  const T* dy;
 
-  // Rows of output maps are numbered block by block. One pass keeps about this many GEMM rows of x and
-  // dy in the nearest cache while every tap reads them.
-  static constexpr int64_t kRowsAtOnce = 192;
+  int64_t width() const { return greater(1, lesser(p.out_width, kRowsAtOnce / p.block)); }
+  int64_t together() const { return greater(1, kRowsAtOnce / (p.out_width * p.block)); }
+  bool even() const { return p.block == 1 || p.stride_x == 1; }
+  int64_t products() const { return product(together(), even() ? 1 : width()); }
 
-  void run(int64_t first, int64_t last, int64_t part, int64_t parts, float* weight, float* bias) const {
-    const int64_t per_row = p.out_width * p.block;
-    const int64_t width = greater(1, lesser(p.out_width, kRowsAtOnce / p.block));
-    const int64_t together = greater(1, lesser(Batch::kMost, kRowsAtOnce / per_row));
-    for (int64_t row = first; row < last; row += together) {
-      const int64_t end = lesser(last, row + together);
-      for (int64_t ox = 0; ox < p.out_width; ox += width)
-        pass(row, end, ox, lesser(p.out_width, ox + width), part, parts, weight);
-      if (part == 0 && bias) sum_rows(row, end, bias);
+  // In scratch memory: rows of x by (row of y, tap down) and of dy as floats, null outside; then the operands
+  // of a product; then the copies.
+  int64_t scratch() const {
+    const int64_t pointers = product(together(), p.rows + 1, sizeof(float*));
+    const int64_t copies = product(together(), product(p.rows, p.x().row()) + p.y().row(), 4);
+    return pointers + Batch::bytes(products()) + (kCopied<T> ? copies : 0) + kLine;
+  }
+
+  void run(int64_t first, int64_t last, int64_t part, int64_t parts, float* weight, float* bias,
+           void* scratch) const {
+    const auto** rows = static_cast<const float**>(scratch);
+    const Pass pass{*this, rows, rows + together() * (p.rows + 1), weight};
+    const int64_t units = p.groups * pieces(p.group_filters(), kPanel) * p.taps();
+    for (int64_t row = first; row < last; row += together()) {
+      const int64_t end = lesser(last, row + together());
+      pass.read(row, end);
+      for (int64_t ox = 0; ox < p.out_width; ox += width())
+        for (int64_t unit = units * part / parts; unit < units * (part + 1) / parts; ++unit)
+          pass.unit(end - row, ox, lesser(p.out_width, ox + width()), unit);
+      if (part == 0 && bias) pass.sum_rows(end - row, bias);
     }
   }
 
  private:
-  void pass(int64_t row, int64_t end, int64_t ox, int64_t ox_end, int64_t part, int64_t parts,
-            float* weight) const {
-    const int64_t panels = pieces(p.group_filters(), kPanel);
-    const int64_t units = p.groups * panels * p.taps();
-    for (int64_t unit = units * part / parts; unit < units * (part + 1) / parts; ++unit) {
-      const int64_t tap = unit % p.taps(), panel = unit / p.taps() % panels, group = unit / p.taps() / panels;
-      tap_pass(row, end, ox, ox_end, tap, panel, group, weight);
-    }
-  }
+  struct Pass {
+    const WeightGrad& work;
+    const float** rows;
+    void* room;
+    float* weight;
 
-  void tap_pass(int64_t row, int64_t end, int64_t ox, int64_t ox_end, int64_t tap, int64_t panel,
-                int64_t group, float* weight) const {
-    const int64_t r = tap / p.columns, s = tap % p.columns;
-    // The output columns whose tap lies inside the map.
-    const int64_t shift = s * p.dilation_x - p.left;
-    ox = greater(ox, shift >= 0 ? 0 : pieces(-shift, p.stride_x));
-    ox_end = lesser(ox_end, p.width > shift ? pieces(p.width - shift, p.stride_x) : 0);
-    if (ox >= ox_end) return;
-    const bool even = p.block == 1 || p.stride_x == 1;
-    const Maps from = p.x(), to = p.y();
-    const int64_t column = group * p.group_filters() + panel * kPanel;
-    Brgemm g{};
-    g.rows = p.group_depth();
-    g.columns = lesser(kPanel, p.group_filters() - panel * kPanel);
-    g.inner = even ? (ox_end - ox) * p.block : p.block;
-    g.row_step = 1;
-    g.inner_step = p.depth * (p.block == 1 ? p.stride_x : 1);
-    g.b_step = p.filters;
-    g.c = weight + tap * p.group_depth() * p.filters + column;
-    g.c_step = p.filters;
-    g.accumulate = true;
-    Batch batch;
-    batch.begin(g);
-    for (int64_t i = row; i < end; ++i) {
-      const int64_t b = i / p.out_height, oy = i % p.out_height;
-      const int64_t iy = oy * p.stride_y + r * p.dilation_y - p.top;
-      if (iy < 0 || iy >= p.height) continue;
-      for (int64_t at = ox; at < ox_end; at += even ? ox_end - ox : 1)
-        batch.add(x + from.at(b, iy, at * p.stride_x + shift) + group * p.group_depth(),
-                  dy + to.at(b, oy, at) + column);
+    void read(int64_t row, int64_t end) const {
+      const ConvCall& p = work.p;
+      float* copy = reinterpret_cast<float*>(static_cast<char*>(room) + Batch::bytes(work.products()));
+      for (int64_t i = row; i < end; ++i) {
+        const int64_t b = i / p.out_height, oy = i % p.out_height;
+        const float** found = rows + (i - row) * (p.rows + 1);
+        for (int64_t r = 0; r < p.rows; ++r, copy += p.x().row()) {
+          const int64_t iy = oy * p.stride_y + r * p.dilation_y - p.top;
+          const bool inside = iy >= 0 && iy < p.height;
+          found[r] = inside ? as_floats(work.x + p.x().at(b, iy, 0), p.x().row(), copy) : nullptr;
+        }
+        found[p.rows] = as_floats(work.dy + p.y().at(b, oy, 0), p.y().row(), copy);
+        copy += p.y().row();
+      }
     }
-    batch.end();
-  }
 
-  void sum_rows(int64_t row, int64_t end, float* bias) const {
-    const Maps to = p.y();
-    for (int64_t i = row; i < end; ++i) {
-      const float* from = dy + i * to.row();
-      for (int64_t pixel = 0; pixel < p.out_width * p.block; ++pixel, from += p.filters)
-        for (int64_t k = 0; k < p.filters; ++k) bias[k] += from[k];
+    // One tap and panel, for output columns ox … ox_end - 1 of `count` rows.
+    void unit(int64_t count, int64_t ox, int64_t ox_end, int64_t number) const {
+      const ConvCall& p = work.p;
+      const int64_t panels = pieces(p.group_filters(), kPanel);
+      const int64_t tap = number % p.taps(), panel = number / p.taps() % panels;
+      const int64_t group = number / p.taps() / panels;
+      const int64_t r = tap / p.columns, s = tap % p.columns;
+      // The output columns whose tap lies inside the map.
+      const int64_t shift = s * p.dilation_x - p.left;
+      ox = greater(ox, shift >= 0 ? 0 : pieces(-shift, p.stride_x));
+      ox_end = lesser(ox_end, p.width > shift ? pieces(p.width - shift, p.stride_x) : 0);
+      if (ox >= ox_end) return;
+      const int64_t column = group * p.group_filters() + panel * kPanel;
+      const int64_t step = work.even() ? ox_end - ox : 1;
+      Brgemm<float> g{};
+      g.rows = p.group_depth();
+      g.columns = lesser(kPanel, p.group_filters() - panel * kPanel);
+      g.inner = step * p.block;
+      g.row_step = 1;
+      g.inner_step = p.depth * (p.block == 1 ? p.stride_x : 1);
+      g.b_step = p.filters;
+      g.c = weight + tap * p.group_depth() * p.filters + column;
+      g.c_step = p.filters;
+      g.accumulate = true;
+      Batch batch(room, work.products());
+      for (int64_t i = 0; i < count; ++i) {
+        const float* const* found = rows + i * (p.rows + 1);
+        if (found[r] == nullptr) continue;
+        for (int64_t at = ox; at < ox_end; at += step)
+          batch.add(found[r] + (at * p.stride_x + shift) * p.x().pixel() + group * p.group_depth(),
+                    found[p.rows] + at * p.y().pixel() + column);
+      }
+      batch.run(g);
     }
-  }
+
+    void sum_rows(int64_t count, float* bias) const {
+      const ConvCall& p = work.p;
+      for (int64_t i = 0; i < count; ++i)
+        add_rows(rows[i * (p.rows + 1) + p.rows], p.out_width * p.block, p.filters, bias);
+    }
+  };
 };
 
+template <class T>
+static int64_t scratch(const WeightGradCall& given) {
+  return WeightGrad<T>{given.conv, nullptr, nullptr}.scratch();
+}
+
+template <class T>
 static void conv_weight_grad(const Call& call, Threads& threads) {
   const auto& given = call.as<WeightGradCall>();
   const ConvCall& p = given.conv;
-  const WeightGrad work{p, call.at<float>(0), call.at<float>(1)};
+  const WeightGrad<T> work{p, call.at<T>(0), call.at<T>(1)};
   float* partial_bias = call.at<float>(2);
   float* weight = call.at<float>(3);
   float* bias = p.has_bias ? call.at<float>(4) : nullptr;
@@ -418,21 +530,12 @@ static void conv_weight_grad(const Call& call, Threads& threads) {
     for (int64_t i = 0; i < weights; ++i) partial[chunk * weights + i] = 0.0f;
     for (int64_t k = 0; k < p.filters; ++k) partial_bias[chunk * p.filters + k] = 0.0f;
   });
-  threads.each(given.chunks * given.parts, [&](int64_t task) {
+  threads.each_worker(given.chunks * given.parts, [&](int64_t task, int worker) {
     const int64_t chunk = task / given.parts, part = task % given.parts;
     work.run(rows * chunk / given.chunks, rows * (chunk + 1) / given.chunks, part, given.parts,
-             partial + chunk * weights, bias ? partial_bias + chunk * p.filters : nullptr);
+             partial + chunk * weights, bias ? partial_bias + chunk * p.filters : nullptr,
+             threads.scratch(worker));
   });
-  constexpr int64_t kPiece = 4096;
-  threads.each(given.chunks > 1 ? pieces(weights, kPiece) : 0, [&](int64_t piece) {
-    const int64_t end = lesser(weights, (piece + 1) * kPiece);
-    for (int64_t i = piece * kPiece; i < end; ++i) weight[i] = partial[i];
-    for (int64_t chunk = 1; chunk < given.chunks; ++chunk)
-      for (int64_t i = piece * kPiece; i < end; ++i) weight[i] += partial[chunk * weights + i];
-  });
-  if (!bias) return;
-  for (int64_t k = 0; k < p.filters; ++k) {
-    bias[k] = partial_bias[k];
-    for (int64_t chunk = 1; chunk < given.chunks; ++chunk) bias[k] += partial_bias[chunk * p.filters + k];
-  }
+  if (given.chunks > 1) add_partial_sums(partial, given.chunks, weights, weight, threads);
+  if (bias) add_partial_sums(partial_bias, given.chunks, p.filters, bias, threads);
 }

@@ -46,28 +46,31 @@ static void softmax_cross_entropy(const Call& call, Threads& threads) {
   });
 }
 
+template <class T>
 static bool softmax_cross_entropy_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const LossCall*>(parameters);
   if (!sensible(p)) return false;
-  bytes[0] = bytes[2] = product(p.images, p.classes, 4);
+  bytes[0] = product(p.images, p.classes, 4);
+  bytes[2] = product(p.images, p.classes, kBytes<T>);
   bytes[1] = product(p.images, 8);
   return true;
 }
 
+template <class T>
 static void softmax_cross_entropy_grad(const Call& call, Threads& threads) {
   const auto& p = call.as<LossCall>();
   const float* probabilities = call.at<float>(0);
   const int64_t* labels = call.at<int64_t>(1);
-  float* dx = call.at<float>(2);
+  T* dx = call.at<T>(2);
   const float share = 1.0f / static_cast<float>(p.images);
   const float even = static_cast<float>(p.smoothing / static_cast<double>(p.classes));
   const float own = static_cast<float>(1.0 - p.smoothing);
   by_rows(threads, p.images, p.classes, [&](int64_t first, int64_t last) {
-    for (int64_t n = first; n < last; ++n)
-      for (int64_t k = 0; k < p.classes; ++k) {
-        const int64_t i = n * p.classes + k;
-        dx[i] = (probabilities[i] - even - (labels[n] == k ? own : 0.0f)) * share;
-      }
+    for (int64_t i = first * p.classes; i < last * p.classes; ++i) put(dx + i, (probabilities[i] - even) * share);
+    for (int64_t n = first; n < last; ++n) {
+      const int64_t i = n * p.classes + labels[n];
+      put(dx + i, (probabilities[i] - even - own) * share);
+    }
   });
 }
 
@@ -97,12 +100,15 @@ static void hinge(const Call& call, Threads& threads) {
   });
 }
 
+template <class T>
 static bool hinge_grad_sizes(const void* parameters, int64_t* bytes) {
   if (!hinge_sizes(parameters, bytes)) return false;
-  bytes[2] = bytes[0];
+  const auto& p = *static_cast<const LossCall*>(parameters);
+  bytes[2] = product(p.images, p.classes, kBytes<T>);
   return true;
 }
 
+template <class T>
 static void hinge_grad(const Call& call, Threads& threads) {
   const auto& p = call.as<LossCall>();
   const int64_t* labels = call.at<int64_t>(1);
@@ -110,15 +116,15 @@ static void hinge_grad(const Call& call, Threads& threads) {
   by_rows(threads, p.images, p.classes, [&](int64_t first, int64_t last) {
     for (int64_t n = first; n < last; ++n) {
       const float* scores = call.at<float>(0) + n * p.classes;
-      float* dx = call.at<float>(2) + n * p.classes;
+      T* dx = call.at<T>(2) + n * p.classes;
       int64_t over = 0;
       for (int64_t k = 0; k < p.classes; ++k) {
         const double margin = static_cast<double>(scores[k]) - static_cast<double>(scores[labels[n]]) + 1.0;
         const bool wrong = k != labels[n] && margin > 0.0;
-        dx[k] = wrong ? share : 0.0f;
+        put(dx + k, wrong ? share : 0.0f);
         over += wrong;
       }
-      dx[labels[n]] = -share * static_cast<float>(over);
+      put(dx + labels[n], -share * static_cast<float>(over));
     }
   });
 }

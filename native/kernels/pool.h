@@ -18,11 +18,12 @@ struct PoolCall {
   }
 };
 
+template <class T>
 static bool max_pool_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const PoolCall*>(parameters);
   if (!p.sensible()) return false;
-  bytes[0] = product(p.x().size(), 4);
-  bytes[1] = product(p.y().size(), 4);
+  bytes[0] = product(p.x().size(), kBytes<T>);
+  bytes[1] = product(p.y().size(), kBytes<T>);
   bytes[2] = p.y().size() * (p.wide ? 2 : 1);
   return true;
 }
@@ -53,35 +54,44 @@ static void windows_over(const PoolCall& p, int64_t iy, int64_t ix, const Visit&
   }
 }
 
-// The pixels of the input that one window reads, and their positions in it, as floats: both are then
-// chosen by one comparison, and 65536 positions are exact.
-struct Window {
+// Where the pixels lie that one window reads, or the windows that read one pixel, each with a number: its
+// position in the window or its share.
+struct Taps {
   static constexpr int64_t kMost = 64;
-  const float* pixels[kMost];
-  float positions[kMost];
-  int64_t count;
+  int64_t at[kMost];
+  float number[kMost];
+  int64_t count = 0;
+
+  // Whether there is room for more.
+  bool add(int64_t place, float value) {
+    at[count] = place;
+    number[count] = value;
+    return ++count < kMost;
+  }
 };
 
-// The largest number of a window, and where it was, for `width` neighbouring places. NaN wins over every
-// number, and the first of equals over the later. `started` goes on from what y and index hold.
 template <class Index>
-static void largest_of(const Window& window, int64_t at, int width, bool started, float* y, Index* index) {
+static Vector load_index(const Index* p, int width) {
+  if (width == Vector::kWidth) return Vector::load(p);
+  Index lanes[Vector::kWidth] = {};
+  for (int e = 0; e < width; ++e) lanes[e] = p[e];
+  return Vector::load(lanes);
+}
+
+// The largest number of a window, and where it was, for `width` neighbouring places: positions are floats,
+// so that one comparison chooses both, and 65536 positions are exact. NaN wins over every number, and the
+// first of equals over the later. `started` goes on from what y and index hold.
+template <class T, class Index>
+static void largest_of(const Taps& taps, const T* x, int width, bool started, T* y, Index* index) {
+  Vector best = started ? load(y, width) : load(x + taps.at[0], width);
+  Vector position = started ? load_index(index, width) : Vector::all(taps.number[0]);
+  for (int64_t t = started ? 0 : 1; t < taps.count; ++t) {
+    const Vector next = load(x + taps.at[t], width);
+    position = Vector::where_beats(next, best, Vector::all(taps.number[t]), position);
+    best = Vector::where_beats(next, best, next, best);
+  }
+  store(best, y, width);
   float lanes[Vector::kWidth];
-  Vector best, position;
-  if (started) {
-    for (int e = 0; e < width; ++e) lanes[e] = static_cast<float>(index[e]);
-    best = Vector::load(y, width);
-    position = Vector::load(lanes, width);
-  } else {
-    best = Vector::load(window.pixels[0] + at, width);
-    position = Vector::all(window.positions[0]);
-  }
-  for (int64_t t = started ? 0 : 1; t < window.count; ++t) {
-    const Vector x = Vector::load(window.pixels[t] + at, width);
-    position = Vector::where_beats(x, best, Vector::all(window.positions[t]), position);
-    best = Vector::where_beats(x, best, x, best);
-  }
-  best.store(y, width);
   position.store(lanes);
   if (width == Vector::kWidth)
     for (int e = 0; e < Vector::kWidth; ++e) index[e] = static_cast<Index>(static_cast<int>(lanes[e]));
@@ -89,41 +99,39 @@ static void largest_of(const Window& window, int64_t at, int width, bool started
     for (int e = 0; e < width; ++e) index[e] = static_cast<Index>(static_cast<int>(lanes[e]));
 }
 
-template <class Index>
+template <class T, class Index>
 static void max_pool_of(const Call& call, Threads& threads) {
   const auto& p = call.as<PoolCall>();
   const Maps from = p.x(), to = p.y();
-  const int64_t pixel = from.pixel();
   threads.each(to.blocks() * to.height, [&](int64_t task) {
     const int64_t b = task / to.height, oy = task % to.height;
     for (int64_t ox = 0; ox < to.width; ++ox) {
-      float* y = call.at<float>(1) + to.at(b, oy, ox);
+      const T* x = call.at<T>(0);
+      T* y = call.at<T>(1) + to.at(b, oy, ox);
       Index* index = call.at<Index>(2) + to.at(b, oy, ox);
-      Window window{};
+      Taps taps;
       bool started = false;
       const auto flush = [&] {
-        int64_t at = 0;
-        for (; at + Vector::kWidth <= pixel; at += Vector::kWidth)
-          largest_of(window, at, Vector::kWidth, started, y + at, index + at);
-        if (at < pixel) largest_of(window, at, static_cast<int>(pixel - at), started, y + at, index + at);
+        by_vectors(from.pixel(), [&](int64_t e, int width) {
+          largest_of(taps, x + e, width, started, y + e, index + e);
+        });
         started = true;
-        window.count = 0;
+        taps.count = 0;
       };
       pixels_under(p, oy, ox, [&](int64_t iy, int64_t ix, int64_t position) {
-        window.pixels[window.count] = call.at<float>(0) + from.at(b, iy, ix);
-        window.positions[window.count] = static_cast<float>(position);
-        if (++window.count == Window::kMost) flush();
+        if (!taps.add(from.at(b, iy, ix), static_cast<float>(position))) flush();
       });
-      if (window.count > 0) flush();
+      if (taps.count > 0) flush();
     }
   });
 }
 
+template <class T>
 static void max_pool(const Call& call, Threads& threads) {
   if (call.as<PoolCall>().wide)
-    max_pool_of<uint16_t>(call, threads);
+    max_pool_of<T, uint16_t>(call, threads);
   else
-    max_pool_of<uint8_t>(call, threads);
+    max_pool_of<T, uint8_t>(call, threads);
 }
 
 struct MaxPoolGradCall {
@@ -131,61 +139,91 @@ struct MaxPoolGradCall {
   int64_t has_gate;
 };
 
+template <class T>
 static bool max_pool_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const MaxPoolGradCall*>(parameters);
   if (!p.pool.sensible()) return false;
-  bytes[0] = product(p.pool.y().size(), 4);
+  bytes[0] = product(p.pool.y().size(), kBytes<T>);
   bytes[1] = p.pool.y().size() * (p.pool.wide ? 2 : 1);
-  bytes[2] = p.has_gate ? product(p.pool.x().size(), 4) : 0;
-  bytes[3] = product(p.pool.x().size(), 4);
+  bytes[3] = product(p.pool.x().size(), kBytes<T>);
+  bytes[2] = p.has_gate ? bytes[3] : 0;
   return true;
 }
 
+// Sums over taps, of all numbers of a pixel: taps_of(visit) calls visit(place, number) for each tap,
+// term(place, number, width) is what it adds, finish(e, sum, width) gets the sums. They start at `start`.
+// Where there are more taps than a list holds, sums wait in memory, still in float.
+template <class TapsOf, class Term, class Finish>
+static void sum_taps(int64_t pixel, float start, const TapsOf& taps_of, const Term& term,
+                     const Finish& finish) {
+  constexpr int64_t kNear = 1024;
+  float waiting[kNear];
+  for (int64_t first = 0; first < pixel; first += kNear) {
+    Taps taps;
+    bool started = false;
+    const auto sum_of = [&](int64_t e, int width) {
+      Vector sum = started ? load(waiting + e, width) : Vector::all(start);
+      for (int64_t t = 0; t < taps.count; ++t) sum = sum + term(taps.at[t] + first + e, taps.number[t], width);
+      return sum;
+    };
+    const int64_t count = lesser(kNear, pixel - first);
+    taps_of([&](int64_t place, float number) {
+      if (taps.add(place, number)) return;
+      by_vectors(count, [&](int64_t e, int width) { store(sum_of(e, width), waiting + e, width); });
+      started = true;
+      taps.count = 0;
+    });
+    by_vectors(count, [&](int64_t e, int width) { finish(first + e, sum_of(e, width), width); });
+  }
+}
+
 // Each input row gathers from the windows that read it, so no two tasks write the same number.
-template <class Index>
+template <class T, class Index>
 static void max_pool_grad_of(const Call& call, Threads& threads) {
   const auto& p = call.as<MaxPoolGradCall>().pool;
   const Maps to = p.x(), from = p.y();
-  const int64_t pixel = from.pixel();
-  const float* gates = call.as<MaxPoolGradCall>().has_gate ? call.at<float>(2) : nullptr;
+  const T* dy = call.at<T>(0);
+  const Index* index = call.at<Index>(1);
+  const T* gates = call.as<MaxPoolGradCall>().has_gate ? call.at<T>(2) : nullptr;
   threads.each(to.blocks() * to.height, [&](int64_t task) {
     const int64_t b = task / to.height, iy = task % to.height;
     for (int64_t ix = 0; ix < to.width; ++ix) {
-      float* __restrict dx = call.at<float>(3) + to.at(b, iy, ix);
-      bool started = false;
-      windows_over(p, iy, ix, [&](int64_t oy, int64_t ox, int64_t position) {
-        const float* __restrict dy = call.at<float>(0) + from.at(b, oy, ox);
-        const Index* __restrict index = call.at<Index>(1) + from.at(b, oy, ox);
-        const Index here = static_cast<Index>(position);
-        if (started) {
-          for (int64_t e = 0; e < pixel; ++e) dx[e] += index[e] == here ? dy[e] : 0.0f;
-        } else {
-          for (int64_t e = 0; e < pixel; ++e) dx[e] = index[e] == here ? dy[e] : 0.0f;
-          started = true;
-        }
-      });
-      if (!started)
-        for (int64_t e = 0; e < pixel; ++e) dx[e] = 0.0f;
-      if (!gates) continue;
-      const float* __restrict gate = gates + to.at(b, iy, ix);
-      for (int64_t e = 0; e < pixel; ++e) dx[e] = gate[e] <= 0.0f ? 0.0f : dx[e];
+      const int64_t pixel = to.at(b, iy, ix);
+      T* dx = call.at<T>(3) + pixel;
+      float start = 0.0f;
+      windows_over(p, iy, ix, [&](int64_t, int64_t, int64_t) { start = -0.0f; });  // a sum of none stays 0
+      sum_taps(
+          from.pixel(), start,
+          [&](const auto& visit) {
+            windows_over(p, iy, ix, [&](int64_t oy, int64_t ox, int64_t position) {
+              visit(from.at(b, oy, ox), static_cast<float>(position));
+            });
+          },
+          [&](int64_t at, float position, int width) {
+            return Vector::where_equal(load_index(index + at, width), Vector::all(position),
+                                       load(dy + at, width));
+          },
+          [&](int64_t e, Vector sum, int width) {
+            store(gates ? Vector::where_positive(load(gates + pixel + e, width), sum) : sum, dx + e, width);
+          });
     }
   });
 }
 
+template <class T>
 static void max_pool_grad(const Call& call, Threads& threads) {
   if (call.as<MaxPoolGradCall>().pool.wide)
-    max_pool_grad_of<uint16_t>(call, threads);
+    max_pool_grad_of<T, uint16_t>(call, threads);
   else
-    max_pool_grad_of<uint8_t>(call, threads);
+    max_pool_grad_of<T, uint8_t>(call, threads);
 }
 
-template <bool kForward>
+template <class T>
 static bool average_pool_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const PoolCall*>(parameters);
   if (!p.sensible()) return false;
-  bytes[kForward ? 0 : 1] = product(p.x().size(), 4);
-  bytes[kForward ? 1 : 0] = product(p.y().size(), 4);
+  bytes[0] = product(p.x().size(), kBytes<T>);
+  bytes[1] = product(p.y().size(), kBytes<T>);
   return true;
 }
 
@@ -196,39 +234,55 @@ static float share_of(const PoolCall& p, int64_t oy, int64_t ox) {
   return 1.0f / static_cast<float>(rows * columns);
 }
 
+template <class T>
 static void average_pool(const Call& call, Threads& threads) {
   const auto& p = call.as<PoolCall>();
   const Maps from = p.x(), to = p.y();
-  const int64_t pixel = from.pixel();
+  const T* x = call.at<T>(0);
   threads.each(to.blocks() * to.height, [&](int64_t task) {
     const int64_t b = task / to.height, oy = task % to.height;
     for (int64_t ox = 0; ox < to.width; ++ox) {
-      float* __restrict y = call.at<float>(1) + to.at(b, oy, ox);
-      for (int64_t e = 0; e < pixel; ++e) y[e] = 0.0f;
-      pixels_under(p, oy, ox, [&](int64_t iy, int64_t ix, int64_t) {
-        const float* __restrict x = call.at<float>(0) + from.at(b, iy, ix);
-        for (int64_t e = 0; e < pixel; ++e) y[e] += x[e];
-      });
-      const float share = share_of(p, oy, ox);
-      for (int64_t e = 0; e < pixel; ++e) y[e] *= share;
+      T* y = call.at<T>(1) + to.at(b, oy, ox);
+      const Vector share = Vector::all(share_of(p, oy, ox));
+      sum_taps(
+          from.pixel(), 0.0f,
+          [&](const auto& visit) {
+            pixels_under(p, oy, ox,
+                         [&](int64_t iy, int64_t ix, int64_t) { visit(from.at(b, iy, ix), 1.0f); });
+          },
+          [&](int64_t at, float, int width) { return load(x + at, width); },
+          [&](int64_t e, Vector sum, int width) { store(sum * share, y + e, width); });
     }
   });
 }
 
+template <class T>
+static bool average_pool_grad_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const PoolCall*>(parameters);
+  if (!p.sensible()) return false;
+  bytes[0] = product(p.y().size(), kBytes<T>);
+  bytes[1] = product(p.x().size(), kBytes<T>);
+  return true;
+}
+
+template <class T>
 static void average_pool_grad(const Call& call, Threads& threads) {
   const auto& p = call.as<PoolCall>();
   const Maps to = p.x(), from = p.y();
-  const int64_t pixel = from.pixel();
+  const T* dy = call.at<T>(0);
   threads.each(to.blocks() * to.height, [&](int64_t task) {
     const int64_t b = task / to.height, iy = task % to.height;
     for (int64_t ix = 0; ix < to.width; ++ix) {
-      float* __restrict dx = call.at<float>(1) + to.at(b, iy, ix);
-      for (int64_t e = 0; e < pixel; ++e) dx[e] = 0.0f;
-      windows_over(p, iy, ix, [&](int64_t oy, int64_t ox, int64_t) {
-        const float* __restrict dy = call.at<float>(0) + from.at(b, oy, ox);
-        const float share = share_of(p, oy, ox);
-        for (int64_t e = 0; e < pixel; ++e) dx[e] += dy[e] * share;
-      });
+      T* dx = call.at<T>(1) + to.at(b, iy, ix);
+      sum_taps(
+          from.pixel(), 0.0f,
+          [&](const auto& visit) {
+            windows_over(p, iy, ix, [&](int64_t oy, int64_t ox, int64_t) {
+              visit(from.at(b, oy, ox), share_of(p, oy, ox));
+            });
+          },
+          [&](int64_t at, float share, int width) { return load(dy + at, width) * Vector::all(share); },
+          [&](int64_t e, Vector sum, int width) { store(sum, dx + e, width); });
     }
   });
 }

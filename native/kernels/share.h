@@ -1,4 +1,18 @@
-// How work on long arrays is cut into tasks: by its size alone, never by the number of threads.
+// How work on long arrays is cut: into tasks by its size alone, never by the number of threads, and into
+// vectors.
+
+// What a number of a map takes.
+template <class T>
+constexpr int64_t kBytes = sizeof(T);
+
+// Bytes of scratch memory that a kernel with such parameters, on maps of T, needs on every thread: none,
+// unless the struct has a function of its own.
+template <class T, class Parameters>
+static int64_t scratch(const Parameters&) {
+  return 0;
+}
+
+constexpr int64_t kLine = 64;  // bytes
 
 constexpr int64_t kTaskNumbers = 32768;
 
@@ -17,7 +31,39 @@ static void by_rows(Threads& threads, int64_t rows, int64_t depth, const Work& w
   threads.each(tasks, [&](int64_t task) { work(task * each, lesser(rows, (task + 1) * each)); });
 }
 
+// Adds up `count` partial sums of `size` numbers each, in their order.
+static void add_partial_sums(const float* partial, int64_t count, int64_t size, float* sum, Threads& threads) {
+  constexpr int64_t kPiece = 4096;
+  threads.each(pieces(size, kPiece), [&](int64_t piece) {
+    const int64_t end = lesser(size, (piece + 1) * kPiece);
+    for (int64_t i = piece * kPiece; i < end; ++i) sum[i] = partial[i];
+    for (int64_t k = 1; k < count; ++k)
+      for (int64_t i = piece * kPiece; i < end; ++i) sum[i] += partial[k * size + i];
+  });
+}
+
 // Sums over rows, channel by channel, are cut into this many partial sums.
 static int64_t partial_sums(int64_t rows, int64_t depth) {
   return greater(1, lesser(64, product(rows, depth) / kTaskNumbers));
+}
+
+template <class T>
+static Vector load(const T* p, int width) {
+  return width == Vector::kWidth ? Vector::load(p) : Vector::load(p, width);
+}
+
+template <class T>
+static void store(Vector value, T* p, int width) {
+  if (width == Vector::kWidth)
+    value.store(p);
+  else
+    value.store(p, width);
+}
+
+// Calls work(at, width) for every vector of `count` numbers.
+template <class Work>
+static void by_vectors(int64_t count, const Work& work) {
+  int64_t at = 0;
+  for (; at + Vector::kWidth <= count; at += Vector::kWidth) work(at, Vector::kWidth);
+  if (at < count) work(at, static_cast<int>(count - at));
 }

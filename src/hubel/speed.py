@@ -107,7 +107,7 @@ def explain(
     return tuple(
         CallSpeed(
             one.call.node,
-            one.call.kernel,
+            one.call.compiled,
             one.call.parameters,
             one.seconds,
             operations(one.call),

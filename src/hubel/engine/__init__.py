@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from hubel.engine.session import Array, Feeds, Session
 from hubel.errors import UsageError
+from hubel.program.program import Precision
 
 __all__ = ["ENGINES", "PRECISIONS", "Array", "Feeds", "Session", "start"]
 
 ENGINES = ("native", "reference")
-PRECISIONS = ("float32",)
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
 
 def start(
@@ -19,7 +20,8 @@ def start(
     `precision` is the native engine's; the reference always computes in float64. Raises UsageError
     for an engine or a precision that does not exist.
     """
-    if precision not in PRECISIONS:
+    chosen = next((known for known in PRECISIONS if known == precision), None)
+    if chosen is None:
         raise UsageError(
             f"there is no precision {precision!r}", hint=f"use one of {', '.join(PRECISIONS)}"
         )
@@ -30,5 +32,5 @@ def start(
     if engine == "native":
         from hubel.engine.native import NativeSession
 
-        return NativeSession(threads)
+        return NativeSession(threads, chosen)
     raise UsageError(f"there is no engine {engine!r}", hint=f"use one of {', '.join(ENGINES)}")

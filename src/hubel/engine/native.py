@@ -20,11 +20,11 @@ from hubel.errors import HubelError, UsageError
 from hubel.graph.op import Graph, Value
 from hubel.program import kernels
 from hubel.program.make import make
-from hubel.program.program import ALIGNMENT, Buffer, Call, Memory, Program
+from hubel.program.program import ALIGNMENT, Buffer, Call, Memory, Precision, Program
 
 __all__ = ["CallTime", "NativeSession", "instruction_sets"]
 
-OWN: tuple[Memory, ...] = ("arena", "store", "scalars", "results")
+OWN: tuple[Memory, ...] = ("arena", "store", "prepared", "scalars", "results")
 GIVEN: tuple[Memory, ...] = ("input", "labels")
 MEMORIES = (*OWN, *GIVEN)
 
@@ -50,15 +50,21 @@ class CallTime:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Loaded:
+    """A program that is ready to run, and the state of the store that it is prepared for."""
+
     graph: Graph
     program: Program
+    first: _native.Program
     compiled: _native.Program
+    prepared: Array
+    updates: bool
+    prepared_for: int = -1
 
 
 class NativeSession:
-    """A session of the compiled engine, in float32.
+    """A session of the compiled engine; `precision` is how activation maps are stored.
 
     `threads` None means every core that the process may use; the environment's HUBEL_ISA names an
     instruction set instead of the best. Threads of the caller may share a session: they take turns.
@@ -66,7 +72,7 @@ class NativeSession:
     of threads below 1 and for an instruction set that the processor lacks.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, precision: Precision = "float32") -> None:
         if threads is not None and not 1 <= threads <= 1024:
             raise UsageError(f"threads must be between 1 and 1024, not {threads}")
         wanted = os.environ.get("HUBEL_ISA", "")
@@ -80,12 +86,14 @@ class NativeSession:
             self._machine = _native.Machine(wanted, threads or 0)
         except RuntimeError as error:
             raise HubelError(f"the system gave no threads: {error}", hint="use fewer") from error
+        self.precision = precision
         self._lock = RLock()
         _SESSIONS.add(self)
         self._placed: dict[str, tuple[Buffer, tuple[int, ...]]] = {}
         self._written: set[str] = set()
         self._store = _memory(0)
         self._used = 0
+        self._changes = 0
         self._arena = _memory(0)
         self._loaded: dict[tuple[int, int], _Loaded] = {}
 
@@ -106,6 +114,7 @@ class NativeSession:
             if name not in self._placed or self._placed[name][1] != values.shape:
                 self._place(name, values.shape)
             self._written.add(name)
+            self._changes += 1
             self._view(name)[...] = values
 
     def read(self, name: str) -> Array:
@@ -120,7 +129,10 @@ class NativeSession:
         fed = check_feeds(graph, feeds)
         with self._lock:
             loaded, own = self._ready(graph, fed)
-            self._machine.run(loaded.compiled, own, _given(fed))
+            given = _given(fed)
+            self._prepare(loaded, own, given)
+            self._machine.run(loaded.compiled, own, given)
+            self._changes += loaded.updates
         program, results = loaded.program, own[OWN.index("results")]
         return {
             name: _result(program, results, buffer, shape, dtype)
@@ -131,13 +143,16 @@ class NativeSession:
         """Every call of the graph's program in order, with the median of what it took.
 
         The whole program runs `repeats` times after one run that does not count, and changes
-        the persistent values as so many runs would.
+        the persistent values as so many runs would. What is made once for many runs, such as laid
+        out weights in inference, is not among the calls.
         """
         fed = check_feeds(graph, feeds)
         with self._lock:
             loaded, own = self._ready(graph, fed)
             given = _given(fed)
+            self._prepare(loaded, own, given)
             _, *runs = [self._machine.time(loaded.compiled, own, given) for _ in range(1 + repeats)]
+            self._changes += loaded.updates
         return tuple(
             CallTime(call, median(seconds))
             for call, *seconds in zip(loaded.program.calls, *runs, strict=True)
@@ -173,7 +188,13 @@ class NativeSession:
         if self._arena.size < program.sizes["arena"]:
             self._arena = _memory(program.sizes["arena"])
         scalars, results = self._scalars(program, graph, fed), _memory(program.sizes["results"])
-        return loaded, [self._arena, self._store, scalars, results]
+        return loaded, [self._arena, self._store, loaded.prepared, scalars, results]
+
+    def _prepare(self, loaded: _Loaded, own: list[Array], given: list[Array]) -> None:
+        """Makes anew what follows from the store alone, if that has changed."""
+        if loaded.program.first and loaded.prepared_for != self._changes:
+            self._machine.run(loaded.first, own, given)
+            loaded.prepared_for = self._changes
 
     def _load(self, graph: Graph, batch: int) -> _Loaded:
         key = (id(graph), batch)
@@ -186,13 +207,17 @@ class NativeSession:
             store = {
                 name: buffer for name, (buffer, _) in self._placed.items() if name in graph.values
             }
-            program = make(graph, batch, store)
-            compiled = _native.Program(
-                self._machine, _steps(program), [program.sizes[name] for name in MEMORIES]
+            program = make(graph, batch, store, self.precision)
+            sizes = [program.sizes[name] for name in MEMORIES]
+            first, compiled = (
+                _native.Program(self._machine, _steps(program, calls), sizes)
+                for calls in (program.first, program.calls)
             )
+            updates = any(node.updates for node in graph.nodes)
+            prepared = _memory(program.sizes["prepared"])
             while len(self._loaded) >= MOST_PROGRAMS:
                 del self._loaded[next(iter(self._loaded))]
-            self._loaded[key] = _Loaded(graph, program, compiled)
+            self._loaded[key] = _Loaded(graph, program, first, compiled, prepared, updates)
         return self._loaded[key]
 
     def _claim(self, value: Value) -> None:
@@ -261,9 +286,11 @@ def _result(
     return results[placed.offset : placed.offset + size].view(dtype).reshape(shape)
 
 
-def _steps(program: Program) -> list[tuple[str, list[tuple[int, int, int]], list[int]]]:
+def _steps(
+    program: Program, calls: tuple[Call, ...]
+) -> list[tuple[str, list[tuple[int, int, int]], list[int]]]:
     steps = []
-    for call in program.calls:
+    for call in calls:
         places = []
         for name in call.operands:
             if name:
@@ -271,7 +298,7 @@ def _steps(program: Program) -> list[tuple[str, list[tuple[int, int, int]], list
                 places.append((MEMORIES.index(buffer.memory), buffer.offset, buffer.bytes))
             else:
                 places.append((-1, 0, 0))
-        steps.append((call.kernel, places, [_word(x) for x in kernels.words(call.parameters)]))
+        steps.append((call.compiled, places, [_word(x) for x in kernels.words(call.parameters)]))
     return steps
 
 

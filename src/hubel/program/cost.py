@@ -13,13 +13,17 @@ def operations(call: Call) -> int:
 
     Counted by the formula, images · P · Q · K · F · F · C/groups: taps that fall outside the image
     count, although no kernel multiplies zeros, and so does what a faster algorithm saves.
+    Winograd's gradient by the inputs is a convolution turned round, from the smaller map to the
+    larger one; it counts as the layer does, by the smaller.
     """
     given = getattr(call.parameters, "convolution", call.parameters)
     if not isinstance(given, Convolution):
         return 0
-    places = given.images * given.out_height * given.out_width
+    places = given.out_height * given.out_width
+    if call.kernel == "winograd":
+        places = min(places, given.height * given.width)
     taps = given.rows * given.columns
-    return 2 * places * given.filters * taps * (given.depth // given.groups)
+    return 2 * given.images * places * given.filters * taps * (given.depth // given.groups)
 
 
 def traffic(program: Program, call: Call) -> int:

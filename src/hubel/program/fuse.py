@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 from hubel.graph.ops.pointwise import FUNCTIONS
 from hubel.program.lower import Lowered
@@ -13,10 +14,10 @@ __all__ = ["fuse"]
 
 RELU = list(FUNCTIONS).index("relu")
 
-BEFORE_RELU = {"conv": "y", "batch_norm": "y", "batch_norm_apply": "y", "add": "y"}
+BEFORE_RELU = {"conv": "y", "stem": "y", "winograd": "y", "batch_norm": "y", "batch_norm_apply": "y", "add": "y"}
 """Kernels that can apply the ReLU behind them, and the operand that they make."""
 
-BEFORE_GATE = {"conv_input_grad": "dx", "max_pool_grad": "dx", "add": "y"}
+BEFORE_GATE = {"conv_input_grad": "dx", "winograd": "y", "max_pool_grad": "dx", "add": "y"}
 """Kernels that can close a gradient where a ReLU was closed, and the operand that they make."""
 
 
@@ -61,7 +62,7 @@ def _relu(
         return None
     operands = list(maker.operands)
     operands[maker.place(BEFORE_RELU[maker.kernel])] = call.operand("y")
-    made = replace(maker, operands=tuple(operands), parameters=replace(maker.parameters, relu=1))
+    made = replace(maker, operands=tuple(operands), parameters=_with(maker.parameters, "relu"))
     return makers[between], made
 
 
@@ -77,5 +78,12 @@ def _gate(
     operands = list(maker.operands)
     operands[maker.place("gate")] = call.operand("kept")
     operands[maker.place(BEFORE_GATE[maker.kernel])] = call.operand("dx")
-    parameters = replace(maker.parameters, has_gate=1)
+    parameters = _with(maker.parameters, "has_gate")
     return makers[between], replace(maker, operands=tuple(operands), parameters=parameters)
+
+
+def _with(parameters: Any, flag: str) -> Any:
+    """The parameters with a flag set, which lies in the convolution where there is one."""
+    if hasattr(parameters, flag):
+        return replace(parameters, **{flag: 1})
+    return replace(parameters, convolution=replace(parameters.convolution, **{flag: 1}))

@@ -79,11 +79,37 @@ class Convolution:
 
 
 @dataclass(frozen=True, slots=True)
-class WeightGradient:
-    """How the sum over places is cut: into `chunks` of map rows, and `parts` of the weights."""
+class Cut:
+    """How a convolution's work is cut into tasks: `chunks` of places, and `parts` of the weights."""
 
     convolution: Convolution
     chunks: int
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Rows of weights by `depth` filters, and the batch normalisation behind them."""
+
+    rows: int
+    depth: int
+    epsilon: float
+    has_bias: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """A first convolution, read from plain images, in `chunks` of rows of outputs."""
+
+    convolution: Convolution
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Winograd:
+    """A convolution by tiles; its panels of filters are shared out among `parts` tasks."""
+
+    convolution: Convolution
     parts: int
 
 
@@ -148,6 +174,15 @@ class Rows:
 
     rows: int
     depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class NormGradient:
+    """Rows of `depth` channels, and whether dy is closed where a ReLU's output is not positive."""
+
+    rows: int
+    depth: int
+    has_gate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,10 +278,14 @@ class AdamStep:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A kernel's operands, as its signature says, and the class of its parameters."""
+    """A kernel's operands, as its signature says, and the class of its parameters.
+
+    One of `maps` is there for maps of either number type.
+    """
 
     signature: str
     parameters: type
+    maps: bool = False
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -256,34 +295,41 @@ class Kernel:
 
 KERNELS: Mapping[str, Kernel] = MappingProxyType(
     {
-        "pack_maps": Kernel("images maps>", Layout),
-        "unpack_maps": Kernel("maps images>", Layout),
-        "copy_channels": Kernel("from to!", CopyChannels),
+        "pack_maps": Kernel("images maps>", Layout, maps=True),
+        "unpack_maps": Kernel("maps images>", Layout, maps=True),
+        "copy_channels": Kernel("from to!", CopyChannels, maps=True),
+        "widen": Kernel("x y>", Size),
         "pack_weights": Kernel("weight packed>", PackWeights),
-        "conv": Kernel("x weights bias? y>", Convolution),
-        "conv_input_grad": Kernel("dy weights gate? dx>", Convolution),
-        "conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", WeightGradient),
-        "max_pool": Kernel("x y> index>", Pooling),
-        "max_pool_grad": Kernel("dy index gate? dx>", MaxPoolGradient),
-        "average_pool": Kernel("x y>", Pooling),
-        "average_pool_grad": Kernel("dy dx>", Pooling),
-        "activation": Kernel("x y>", Function),
-        "activation_grad": Kernel("kept dy dx>", Function),
-        "add": Kernel("a b gate? y>", Sum),
-        "prelu": Kernel("x slope y>", Rows),
-        "prelu_grad": Kernel("x slope dy dx> dslope> workspace>", Rows),
-        "maxout": Kernel("x y>", Pieces),
-        "maxout_grad": Kernel("x dy dx>", Pieces),
-        "dropout": Kernel("x seed step y>", Drop),
+        "fold_norm": Kernel("weight bias? scale offset mean variance folded> shift>", Fold),
+        "conv": Kernel("x weights bias? y>", Cut, maps=True),
+        "conv_input_grad": Kernel("dy weights gate? dx>", Cut, maps=True),
+        "conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),
+        "stem": Kernel("images weights bias? y>", Stem, maps=True),
+        "stem_weight_grad": Kernel("images dy workspace> dweight> dbias?>", Stem, maps=True),
+        "winograd_weights": Kernel("weight packed>", PackWeights),
+        "winograd": Kernel("x weights bias? gate? y>", Winograd, maps=True),
+        "winograd_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),
+        "max_pool": Kernel("x y> index>", Pooling, maps=True),
+        "max_pool_grad": Kernel("dy index gate? dx>", MaxPoolGradient, maps=True),
+        "average_pool": Kernel("x y>", Pooling, maps=True),
+        "average_pool_grad": Kernel("dy dx>", Pooling, maps=True),
+        "activation": Kernel("x y>", Function, maps=True),
+        "activation_grad": Kernel("kept dy dx>", Function, maps=True),
+        "add": Kernel("a b gate? y>", Sum, maps=True),
+        "prelu": Kernel("x slope y>", Rows, maps=True),
+        "prelu_grad": Kernel("x slope dy dx> dslope> workspace>", Rows, maps=True),
+        "maxout": Kernel("x y>", Pieces, maps=True),
+        "maxout_grad": Kernel("x dy dx>", Pieces, maps=True),
+        "dropout": Kernel("x seed step y>", Drop, maps=True),
         "batch_norm": Kernel(
-            "x weight bias running_mean?! running_var?! y> mean> inverse> workspace>", Norm
+            "x weight bias running_mean?! running_var?! y> mean> inverse> workspace>", Norm, maps=True
         ),
-        "batch_norm_apply": Kernel("x weight bias mean variance y> workspace>", Norm),
-        "batch_norm_grad": Kernel("x dy weight mean inverse dx> dweight> dbias> workspace>", Rows),
+        "batch_norm_apply": Kernel("x weight bias mean variance y> workspace>", Norm, maps=True),
+        "batch_norm_grad": Kernel("x dy weight mean inverse gate? dx> dweight> dbias> workspace>", NormGradient, maps=True),
         "softmax_cross_entropy": Kernel("scores labels losses> probabilities>", Loss),
-        "softmax_cross_entropy_grad": Kernel("probabilities labels dscores>", Loss),
+        "softmax_cross_entropy_grad": Kernel("probabilities labels dscores>", Loss, maps=True),
         "hinge": Kernel("scores labels losses>", Loss),
-        "hinge_grad": Kernel("scores labels dscores>", Loss),
+        "hinge_grad": Kernel("scores labels dscores>", Loss, maps=True),
         "mean_loss": Kernel("losses loss>", Size),
         "count_correct": Kernel("scores labels correct>", Loss),
         "penalty": Kernel("weight penalty!", Regularisation),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hubel.graph.op import Graph
 from hubel.program.lowering import Lowering, block_of
-from hubel.program.program import Buffer, Call
+from hubel.program.program import Buffer, Call, Precision
 from hubel.program.rules import RULES
 
 __all__ = ["Lowered", "lower"]
@@ -23,13 +23,23 @@ class Lowered:
     results: tuple[tuple[str, tuple[int, ...], str], ...]
 
 
-def lower(graph: Graph, batch: int, store: Mapping[str, Buffer]) -> Lowered:
+def lower(
+    graph: Graph, batch: int, store: Mapping[str, Buffer], precision: Precision = "float32"
+) -> Lowered:
     """The calls that run a graph on `batch` images; `store` is where its persistent values lie."""
-    made = Lowering(graph, batch, block_of(batch), dict(store))
+    made = Lowering(graph, batch, block_of(batch), precision, dict(store))
     for value in graph.values.values():
         made.feed(value)
     for node in graph.nodes:
         made.node = node.name
         RULES[node.op](made, node)
     results = tuple(made.result(name) for name in graph.outputs)
-    return Lowered(batch, tuple(made.calls), made.buffers, results)
+    return Lowered(batch, _used(made.calls), made.buffers, results)
+
+
+def _used(calls: list[Call]) -> tuple[Call, ...]:
+    """The calls without the layout of the images, where all who read them take them as fed."""
+    read = {name for call in calls for name in call.reads()}
+    return tuple(
+        call for call in calls if call.kernel != "pack_maps" or call.operand("maps") in read
+    )

@@ -9,12 +9,13 @@ no image is made up to fill a block.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any
 
 from hubel.graph.op import Graph, Shape, Value
 from hubel.program import kernels
-from hubel.program.program import ALIGNMENT, Buffer, Call, Memory
+from hubel.program.program import ALIGNMENT, Buffer, Call, Memory, Precision
 
 __all__ = ["Lowering", "as_map", "block_of"]
 
@@ -37,17 +38,19 @@ def as_map(shape: Shape) -> tuple[int, int, int]:
     return 1, 1, prod(shape)
 
 
-@dataclass(slots=True)
+@dataclass
 class Lowering:
     graph: Graph
     batch: int
     block: int
+    precision: Precision
     buffers: dict[str, Buffer]
     calls: list[Call] = field(default_factory=list)
     node: str = ""
 
     def call(self, kernel: str, operands: tuple[str, ...], parameters: Any) -> None:
-        self.calls.append(Call(kernel, operands, parameters, self.node))
+        precision = self.precision if kernels.KERNELS[kernel].maps else "float32"
+        self.calls.append(Call(kernel, operands, parameters, self.node, precision))
 
     def buffer(self, name: str, size: int, memory: Memory = "arena") -> str:
         """A buffer of so many bytes, in whole cache lines unless the caller brings it."""
@@ -64,15 +67,47 @@ class Lowering:
         value = self.graph[name]
         if value.name in self.buffers:
             return name
-        wide = 4
-        if value.role == "result":
-            wide = 8
-        elif value.dtype == "index":
-            wide = 2 if self.is_wide(name) else 1
         memory: Memory = "arena"
-        if name in self.graph.outputs and not self.in_blocks(value):
+        if name in self.graph.outputs and not self.in_blocks(value) and not self.is_short(value):
             memory = "results"
-        return self.buffer(name, self.numbers(name) * wide, memory)
+        return self.buffer(name, self.numbers(name) * self.width(value), memory)
+
+    def width(self, value: Value) -> int:
+        """Bytes that one number of a value takes."""
+        if value.role == "result":
+            return 8
+        if value.dtype == "index":
+            return 2 if self.is_wide(value.name) else 1
+        return 2 if self.is_short(value) else 4
+
+    def is_short(self, value: Value) -> bool:
+        """Whether the value's numbers are stored as bfloat16: maps are, what a loss makes is not."""
+        if self.precision == "float32" or not value.batched or value.dtype != "real":
+            return False
+        return value.name not in self.by_losses
+
+    @cached_property
+    def prepared(self) -> bool:
+        """Whether parameters stay as they are, so that weights are laid out once."""
+        return not any(node.updates for node in self.graph.nodes)
+
+    @cached_property
+    def by_losses(self) -> frozenset[str]:
+        """What the losses make besides gradients of maps."""
+        losses = ("softmax_cross_entropy", "hinge")
+        return frozenset(
+            name for node in self.graph.nodes if node.op in losses for name in node.outputs
+        )
+
+    def floats(self, name: str) -> str:
+        """A buffer that holds the value's numbers as float32, in the same order."""
+        if not self.is_short(self.graph[name]):
+            return name
+        made = f"{name}:float32"
+        if made not in self.buffers:
+            self.buffer(made, self.numbers(name) * 4)
+            self.call("widen", (name, made), kernels.Size(self.numbers(name)))
+        return made
 
     def is_wide(self, name: str) -> bool:
         """Whether the positions in a window that this value holds take two bytes each."""
@@ -106,16 +141,20 @@ class Lowering:
     def feed(self, value: Value) -> None:
         if value.role == "input":
             self.node = "input"
-            blocks = self.in_blocks(value)
-            size = self.numbers(value.name) * 4
-            plain = self.buffer("input:fed" if blocks else value.name, size, "input")
-            if blocks:
-                packed = self.buffer(value.name, size)
+            laid = self.in_blocks(value) or self.is_short(value)
+            size = self.numbers(value.name)
+            plain = self.buffer("input:fed" if laid else value.name, size * 4, "input")
+            if laid:
+                packed = self.buffer(value.name, size * self.width(value))
                 self.call("pack_maps", (plain, packed), self.maps(value.name))
         elif value.role == "label":
             self.buffer(value.name, self.batch * 8, "labels")
         elif value.role == "scalar":
             self.buffer(value.name, 8, "scalars")
+
+    def plain(self, name: str) -> str:
+        """The buffer that holds the images as they were fed, (N, H, W, C) float32."""
+        return "input:fed" if "input:fed" in self.buffers else name
 
     def result(self, name: str) -> tuple[str, tuple[int, ...], str]:
         """Where an output can be read in its plain shape after a run."""
@@ -131,6 +170,8 @@ class Lowering:
         plain = self.buffer(f"{name}:plain", self.numbers(name) * 4, "results")
         if self.in_blocks(value):
             self.call("unpack_maps", (name, plain), self.maps(name))
+        elif self.is_short(value):
+            self.call("widen", (name, plain), kernels.Size(self.numbers(name)))
         else:
             rows = kernels.CopyChannels(
                 1, self.numbers(name), self.numbers(name), 0, self.numbers(name), 0

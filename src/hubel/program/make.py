@@ -6,21 +6,29 @@ from collections.abc import Mapping
 from math import prod
 
 from hubel.graph.op import Graph
+from hubel.program.fold import fold
 from hubel.program.fuse import fuse
 from hubel.program.lower import lower
 from hubel.program.plan import plan
-from hubel.program.program import ALIGNMENT, Buffer, Program
+from hubel.program.prepare import prepare
+from hubel.program.program import ALIGNMENT, Buffer, Precision, Program
 from hubel.program.verify import verify
 
 __all__ = ["lay_out", "make"]
 
 
-def make(graph: Graph, batch: int, store: Mapping[str, Buffer] | None = None) -> Program:
+def make(
+    graph: Graph,
+    batch: int,
+    store: Mapping[str, Buffer] | None = None,
+    precision: Precision = "float32",
+) -> Program:
     """The program that runs a graph on `batch` images.
 
     `store` is where the persistent values lie already; without it they are laid one after another.
     """
-    return verify(plan(fuse(lower(graph, batch, lay_out(graph) if store is None else store))))
+    places = lay_out(graph) if store is None else store
+    return verify(plan(prepare(fuse(fold(lower(graph, batch, places, precision))))))
 
 
 def lay_out(graph: Graph) -> dict[str, Buffer]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from hubel.program.lower import Lowered
+from hubel.program.prepare import Prepared
 from hubel.program.program import Buffer, Call, Memory, Program
 
 __all__ = ["Lifetime", "lifetimes", "plan"]
@@ -33,17 +33,18 @@ def lifetimes(calls: tuple[Call, ...]) -> Mapping[str, Lifetime]:
     return found
 
 
-def plan(lowered: Lowered) -> Program:
+def plan(prepared: Prepared) -> Program:
     """The program with every buffer placed.
 
     The arena is filled largest first, each buffer at the lowest offset where it overlaps no other
     that lives at the same time (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net
     Inference", 2020). The other memories are filled in order.
     """
+    lowered = prepared.lowered
     living = lifetimes(lowered.calls)
     placed: dict[str, Buffer] = {}
     sizes: dict[Memory, int] = dict.fromkeys(
-        ("arena", "store", "scalars", "results", "input", "labels"), 0
+        ("arena", "store", "prepared", "scalars", "results", "input", "labels"), 0
     )
     for buffer in lowered.buffers.values():
         if buffer.memory == "arena":
@@ -59,7 +60,7 @@ def plan(lowered: Lowered) -> Program:
         placed[buffer.name] = made
         done.append(made)
         sizes["arena"] = max(sizes["arena"], made.offset + made.bytes)
-    return Program(lowered.batch, lowered.calls, placed, lowered.results, sizes)
+    return Program(lowered.batch, prepared.first, lowered.calls, placed, lowered.results, sizes)
 
 
 def _lowest(size: int, others: list[Buffer]) -> int:

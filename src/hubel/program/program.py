@@ -8,14 +8,17 @@ from typing import Any, Literal, TypeAlias
 
 from hubel.program.kernels import KERNELS
 
-__all__ = ["ALIGNMENT", "Buffer", "Call", "Memory", "Program"]
+__all__ = ["ALIGNMENT", "Buffer", "Call", "Memory", "Precision", "Program"]
 
 ALIGNMENT = 64
 """Bytes; a cache line, and the widest vector."""
 
-Memory: TypeAlias = Literal["arena", "store", "scalars", "results", "input", "labels"]
-"""Where a buffer lies: "arena" is planned by lifetime, "store" outlives a step, the rest is handed
-over at each run."""
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+"""How activation maps and their gradients are stored; sums are float32 in either."""
+
+Memory: TypeAlias = Literal["arena", "store", "prepared", "scalars", "results", "input", "labels"]
+"""Where a buffer lies: "arena" is planned by lifetime, "store" outlives a step, "prepared" is made
+anew when the store has changed, the rest is handed over at each run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,21 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One kernel and the buffers it works on ("" for an operand left out); `node` it came from."""
+    """One kernel and the buffers it works on ("" for an operand left out); `node` it came from.
+
+    `precision` is that of the maps, for a kernel that there is for both.
+    """
 
     kernel: str
     operands: tuple[str, ...]
     parameters: Any
     node: str = ""
+    precision: Precision = "float32"
+
+    @property
+    def compiled(self) -> str:
+        """The kernel's name in the compiled table."""
+        return self.kernel if self.precision == "float32" else f"{self.kernel}_bf16"
 
     def reads(self) -> tuple[str, ...]:
         """Names of the buffers whose content the kernel uses."""
@@ -57,19 +69,23 @@ class Call:
 
     def place(self, name: str) -> int:
         """The number of the operand that the kernel's signature calls `name`."""
-        marks = KERNELS[self.kernel].operands
-        return [mark.rstrip("?>!") for mark in marks].index(name)
+        return self.places().index(name)
+
+    def places(self) -> tuple[str, ...]:
+        """What the kernel's signature calls its operands, in order."""
+        return tuple(mark.rstrip("?>!") for mark in KERNELS[self.kernel].operands)
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """One static step for one batch size.
 
-    `sizes` are the bytes of each memory; `results` tells which buffer holds each output of the
+    `first` are the calls to be run before it when the store has changed. `sizes` are the bytes of each memory; `results` tells which buffer holds each output of the
     graph, as (name, shape, number type).
     """
 
     batch: int
+    first: tuple[Call, ...]
     calls: tuple[Call, ...]
     buffers: Mapping[str, Buffer]
     results: tuple[tuple[str, tuple[int, ...], str], ...]

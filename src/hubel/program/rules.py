@@ -12,6 +12,7 @@ from hubel.graph.op import Node
 from hubel.graph.ops.conv import Conv, Window
 from hubel.graph.ops.pointwise import FUNCTIONS
 from hubel.program import kernels
+from hubel.program.choose import POINTS, TILE_ROWS, choose, tiles_of
 from hubel.program.lowering import Lowering, as_map
 
 __all__ = ["RULES"]
@@ -65,12 +66,70 @@ def _pack(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: 
 
 def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
     x, weight, *bias = node.inputs
-    given = _convolution(lowering, conv, x)
-    places = given.images * given.out_height * given.out_width
-    given = replace(given, has_bias=len(bias), packed=int(places >= MANY_ROWS))
-    weights = _pack(lowering, given, weight, False) if given.packed else weight
+    given = replace(_convolution(lowering, conv, x), has_bias=len(bias))
     made = lowering.make(node.outputs[0])
-    lowering.call("conv", (x, weights, bias[0] if bias else "", made), given)
+    operands = (bias[0] if bias else "", made)
+    if _is_stem(lowering, given, x):
+        weights = _pack(lowering, given, weight, False)
+        chunks = given.images // given.block * given.out_height
+        lowering.call("stem", (lowering.plain(x), weights, *operands), kernels.Stem(given, chunks))
+        return
+    if choose(given, "forward", lowering.prepared).algorithm == "winograd":
+        transformed = _transform(lowering, given, weight, False)
+        _winograd(lowering, given, (x, transformed, operands[0], "", made))
+        return
+    places = given.images * given.out_height * given.out_width
+    packed = lowering.prepared or places >= MANY_ROWS
+    given = replace(given, packed=int(packed))
+    weights = _pack(lowering, given, weight, False) if given.packed else weight
+    lowering.call("conv", (x, weights, *operands), _cut(given, given.out_height, given.filters))
+
+
+FEW_CHANNELS = 8
+"""Channels of images up to which the taps of a filter's row are one product."""
+
+
+def _is_stem(lowering: Lowering, conv: kernels.Convolution, x: str) -> bool:
+    """Whether a convolution reads the images themselves, and these have few channels."""
+    whole = conv.groups == 1 and conv.dilation_x == 1 and conv.columns > 1
+    return whole and lowering.graph[x].role == "input" and conv.depth <= FEW_CHANNELS
+
+
+def _transform(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: bool) -> str:
+    inner, columns = (conv.filters, conv.depth) if backward else (conv.depth, conv.filters)
+    size = kernels.packed_size(POINTS, inner, columns, 1)
+    transformed = lowering.scratch("transformed", size * 4)
+    parameters = kernels.PackWeights(9, conv.depth, conv.filters, 1, int(backward))
+    lowering.call("winograd_weights", (weight, transformed), parameters)
+    return transformed
+
+
+def _winograd(lowering: Lowering, conv: kernels.Convolution, operands: tuple[str, ...]) -> None:
+    units = -(-tiles_of(conv) * conv.block // TILE_ROWS)
+    panels = -(-conv.filters // kernels.PANEL)
+    parts = min(panels, -(-FEW_UNITS // units))
+    lowering.call("winograd", operands, kernels.Winograd(conv, parts))
+
+
+FEW_UNITS = 8
+"""Runs of tiles fewer than which are cut by filters too, so that every thread has some."""
+
+
+def _cut(conv: kernels.Convolution, height: int, columns: int) -> kernels.Cut:
+    """Weights that are too large to stay near a core are shared out, and each share meets many rows."""
+    rows = conv.images // conv.block * height
+    weights = conv.rows * conv.columns * conv.depth * conv.filters
+    if conv.groups > 1 or weights <= NEAR_WEIGHTS:
+        return kernels.Cut(conv, rows, 1)
+    parts = min(-(-columns // kernels.PANEL), max(-(-weights // NEAR_WEIGHTS), FEW_UNITS))
+    return kernels.Cut(conv, min(rows, -(-TASKS // parts)), parts)
+
+
+NEAR_WEIGHTS = 2**17
+"""Weights that stay near a core: half a MiB."""
+
+TASKS = 32
+"""Tasks that a piece of work is cut into, by its size alone, so that every thread has some."""
 
 
 def _conv(lowering: Lowering, node: Node) -> None:
@@ -86,8 +145,24 @@ def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
     dy, weight = node.inputs
     (dx,) = node.outputs
     given = _convolution(lowering, conv, dx)
+    if choose(given, "backward", lowering.prepared).algorithm == "winograd":
+        transformed = _transform(lowering, given, weight, True)
+        turned = replace(
+            given,
+            height=given.out_height,
+            width=given.out_width,
+            depth=given.filters,
+            out_height=given.height,
+            out_width=given.width,
+            filters=given.depth,
+            top=2 - given.top,
+            left=2 - given.left,
+        )
+        _winograd(lowering, turned, (dy, transformed, "", "", lowering.make(dx)))
+        return
     packed = _pack(lowering, given, weight, True)
-    lowering.call("conv_input_grad", (dy, packed, "", lowering.make(dx)), given)
+    cut = _cut(given, given.height, given.depth)
+    lowering.call("conv_input_grad", (dy, packed, "", lowering.make(dx)), cut)
 
 
 def _conv_input_grad(lowering: Lowering, node: Node) -> None:
@@ -104,9 +179,29 @@ MOST_PARTIAL_NUMBERS = 2**20
 """What the partial sums of one weight gradient may take: 4 MiB stay near a core."""
 
 
+MOST_SUMS = 300_000
+"""Sums in the transformed domain that one task of Winograd's weight gradient keeps near its core."""
+
+
 def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) -> None:
     given = _convolution(lowering, conv, x)
     weights = given.rows * given.columns * given.depth // given.groups * given.filters
+    if _is_stem(lowering, given, x):
+        chunks = max(1, min(MOST_CHUNKS, lowering.batch // lowering.block * given.out_height))
+        workspace = lowering.scratch("partial sums", chunks * (weights + given.filters) * 4)
+        operands = (lowering.plain(x), dy, workspace, dweight, "")
+        lowering.call("stem_weight_grad", operands, kernels.Stem(given, chunks))
+        return
+    if choose(given, "weights", False).algorithm == "winograd":
+        units = -(-tiles_of(given) * given.block // TILE_ROWS)
+        sums = POINTS * given.depth * given.filters
+        parts = min(-(-given.filters // kernels.PANEL), -(-sums // MOST_SUMS))
+        chunks = max(1, min(MOST_CHUNKS // parts, units // 2))
+        size = chunks * ((weights if chunks > 1 else 0) + given.filters)
+        workspace = lowering.scratch("partial sums", size * 4)
+        cut = kernels.Cut(given, chunks, parts)
+        lowering.call("winograd_weight_grad", (x, dy, workspace, dweight, ""), cut)
+        return
     rows = lowering.batch // lowering.block * given.out_height
     chunks = max(1, min(MOST_CHUNKS, rows, MOST_PARTIAL_NUMBERS // weights))
     panels = -(-(given.filters // given.groups) // kernels.PANEL)
@@ -115,7 +210,7 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
     size = chunks * ((weights if chunks > 1 else 0) + given.filters)
     workspace = lowering.scratch("partial sums", size * 4)
     operands = (x, dy, workspace, dweight, "")
-    lowering.call("conv_weight_grad", operands, kernels.WeightGradient(given, chunks, parts))
+    lowering.call("conv_weight_grad", operands, kernels.Cut(given, chunks, parts))
 
 
 def _conv_weight_grad(lowering: Lowering, node: Node) -> None:
@@ -151,10 +246,14 @@ def _bias_grad(lowering: Lowering, node: Node) -> None:
     )
 
 
+WEIGHT_GRADIENTS = ("conv_weight_grad", "stem_weight_grad", "winograd_weight_grad")
+"""Kernels that can sum dy beside their own work."""
+
+
 def _free_weight_grad(lowering: Lowering, dy: str) -> int | None:
     """The last gradient of weights that reads dy and does not sum it yet."""
     for place, call in reversed(list(enumerate(lowering.calls))):
-        if call.kernel == "conv_weight_grad" and call.operand("dy") == dy:
+        if call.kernel in WEIGHT_GRADIENTS and call.operand("dy") == dy:
             return place if not call.operand("dbias") else None
     return None
 
@@ -276,7 +375,8 @@ def _batch_norm_grad(lowering: Lowering, node: Node) -> None:
     outputs = tuple(lowering.make(name) for name in node.outputs)
     rows = _rows(lowering, outputs[0])
     workspace = lowering.scratch("sums", _partial_sums(rows, 2, 2))
-    lowering.call("batch_norm_grad", (*node.inputs, *outputs, workspace), rows)
+    parameters = kernels.NormGradient(rows.rows, rows.depth)
+    lowering.call("batch_norm_grad", (*node.inputs, "", *outputs, workspace), parameters)
 
 
 def _add(lowering: Lowering, node: Node) -> None:
@@ -323,9 +423,11 @@ def _split(lowering: Lowering, node: Node) -> None:
 def _loss(lowering: Lowering, node: Node) -> None:
     classes = prod(lowering.graph[node.inputs[0]].shape)
     smoothing = getattr(node.attributes, "smoothing", 0.0)
+    scores, *others = node.inputs
+    read = lowering.floats(scores)
     outputs = tuple(lowering.make(name) for name in node.outputs)
     parameters = kernels.Loss(lowering.batch, classes, smoothing)
-    lowering.call(node.op, (*node.inputs, *outputs), parameters)
+    lowering.call(node.op, (read, *others, *outputs), parameters)
 
 
 def _mean_loss(lowering: Lowering, node: Node) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hubel.program.plan import lifetimes
-from hubel.program.program import Program
+from hubel.program.program import Call, Program
 
 __all__ = ["show"]
 
@@ -18,9 +18,17 @@ def show(program: Program) -> str:
 
 
 def _calls(program: Program) -> Iterator[str]:
+    width = max((len(call.kernel) for call in (*program.first, *program.calls)), default=0)
+    if program.first:
+        yield f"{len(program.first)} calls when parameters have changed"
+        yield from _listed(program.first, width)
+        yield ""
     yield f"{len(program.calls)} calls for a batch of {program.batch}"
-    width = max((len(call.kernel) for call in program.calls), default=0)
-    for number, call in enumerate(program.calls):
+    yield from _listed(program.calls, width)
+
+
+def _listed(calls: tuple[Call, ...], width: int) -> Iterator[str]:
+    for number, call in enumerate(calls):
         given = ", ".join(name or "—" for name in call.operands)
         yield f"{number:4}  {call.kernel:<{width}}  {given}"
 

@@ -19,7 +19,7 @@ def verify(program: Program) -> Program:
     Raises ProgramError.
     """
     made = {name for name, buffer in program.buffers.items() if buffer.memory not in RUN_MADE}
-    for number, call in enumerate(program.calls):
+    for number, call in enumerate((*program.first, *program.calls)):
         if len(call.operands) != len(KERNELS[call.kernel].operands):
             raise ProgramError(f"call {number} {call.kernel}: wrong number of operands")
         for name in call.reads():
@@ -43,7 +43,7 @@ def verify(program: Program) -> Program:
     return program
 
 
-RUN_MADE = ("arena", "results")
+RUN_MADE = ("arena", "prepared", "results")
 """Memories whose content the calls themselves make."""
 
 FED = ("input", "labels", "scalars")

@@ -1,0 +1,448 @@
+// Convolution by 3×3 filters with stride 1 after Winograd: F(4×4, 3×3) of Lavin and Gray, "Fast Algorithms
+// for Convolutional Neural Networks", 2016. A 6×6 tile of x becomes 36 numbers, the filter becomes 36
+// numbers, and 36 products of matrices (tiles × depth by depth × filters) give 4×4 outputs each: 36
+// multiplications where the direct sum has 144. In this layout every number of a tile is a pixel of
+// block × depth numbers, so the transforms are sums of whole vectors.
+//
+//   y  = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ x B)] A                 dx the same, from dy and the filters turned round
+//   dw = Gᵀ [Σ over tiles (Bᵀ x B) ⊙ (A dy Aᵀ)] G
+
+constexpr int64_t kTileSide = 4;                           // outputs of a tile, along either axis
+constexpr int64_t kTileReach = 6;                          // inputs that they read
+constexpr int64_t kPoints = kTileReach * kTileReach;       // products of a tile
+constexpr int64_t kTileRows = 64;                          // of the matrices that are worked on at once
+
+static Vector times(float factor, Vector x, Vector plus) {
+  return Vector::multiply_add(Vector::all(factor), x, plus);
+}
+
+// Bᵀd along one axis.
+static void input_axis(const Vector (&d)[6], Vector (&t)[6]) {
+  const Vector a = times(-4.0f, d[2], d[4]), b = times(-4.0f, d[1], d[3]);
+  const Vector c = d[4] - d[2], e = d[3] - d[1];
+  t[0] = times(4.0f, d[0], times(-5.0f, d[2], d[4]));
+  t[1] = a + b;
+  t[2] = a - b;
+  t[3] = times(2.0f, e, c);
+  t[4] = times(-2.0f, e, c);
+  t[5] = times(4.0f, d[1], times(-5.0f, d[3], d[5]));
+}
+
+// Aᵀm along one axis.
+static void output_axis(const Vector (&m)[6], Vector (&y)[4]) {
+  const Vector s = m[1] + m[2], d = m[1] - m[2], far_s = m[3] + m[4], far_d = m[3] - m[4];
+  y[0] = (m[0] + s) + far_s;
+  y[1] = times(2.0f, far_d, d);
+  y[2] = times(4.0f, far_s, s);
+  y[3] = times(8.0f, far_d, d) + m[5];
+}
+
+// Ay along one axis.
+static void gradient_axis(const Vector (&y)[4], Vector (&t)[6]) {
+  const Vector even = y[0] + y[2], odd = y[1] + y[3];
+  const Vector far_even = times(4.0f, y[2], y[0]), far_odd = times(8.0f, y[3], y[1] + y[1]);
+  t[0] = y[0];
+  t[1] = even + odd;
+  t[2] = even - odd;
+  t[3] = far_even + far_odd;
+  t[4] = far_even - far_odd;
+  t[5] = y[3];
+}
+
+// Gw along one axis.
+static void filter_axis(const Vector (&w)[3], Vector (&u)[6]) {
+  const Vector outer = w[0] + w[2], near = times(4.0f, w[2], w[0]), sixth = Vector::all(-1.0f / 6.0f);
+  const Vector part = Vector::all(1.0f / 24.0f);
+  u[0] = w[0] * Vector::all(0.25f);
+  u[1] = (outer + w[1]) * sixth;
+  u[2] = (outer - w[1]) * sixth;
+  u[3] = times(2.0f, w[1], near) * part;
+  u[4] = times(-2.0f, w[1], near) * part;
+  u[5] = w[2];
+}
+
+// Gᵀq along one axis.
+static void filter_gradient_axis(const Vector (&q)[6], Vector (&w)[3]) {
+  const Vector s = q[1] + q[2], d = q[2] - q[1], far_s = q[3] + q[4], far_d = q[3] - q[4];
+  const Vector sixth = Vector::all(1.0f / 6.0f);
+  w[0] = times(0.25f, q[0], times(-1.0f / 6.0f, s, far_s * Vector::all(1.0f / 24.0f)));
+  w[1] = times(1.0f / 12.0f, far_d, d * sixth);
+  w[2] = times(1.0f / 6.0f, far_s - s, q[5]);
+}
+
+// Applies one-dimensional transforms along both axes: kFrom × kFrom numbers to kTo × kTo.
+template <int kFrom, int kTo, class Axis1, class Read, class Write>
+static inline void both_axes(const Axis1& axis, const Read& read, const Write& write) {
+  Vector half[kTo][kFrom];
+#pragma GCC unroll 6
+  for (int j = 0; j < kFrom; ++j) {
+    Vector from[kFrom], to[kTo];
+#pragma GCC unroll 6
+    for (int i = 0; i < kFrom; ++i) from[i] = read(i, j);
+    axis(from, to);
+#pragma GCC unroll 6
+    for (int i = 0; i < kTo; ++i) half[i][j] = to[i];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < kTo; ++i) {
+    Vector to[kTo];
+    axis(half[i], to);
+#pragma GCC unroll 6
+    for (int j = 0; j < kTo; ++j) write(i, j, to[j]);
+  }
+}
+
+template <class T>
+static Vector load_some(const T* from, int count) {
+  return count == Vector::kWidth ? Vector::load(from) : Vector::load(from, count);
+}
+
+template <class T>
+static void store_some(Vector x, T* to, int count) {
+  if (count == Vector::kWidth)
+    x.store(to);
+  else
+    x.store(to, count);
+}
+
+// Calls visit(number, row · step + column, count) for every vector of a block × depth pixel: where it lies in
+// the pixel, where in rows that are `step` apart, and how many of its numbers there are.
+template <class Visit>
+static void vectors_of(int64_t block, int64_t depth, int64_t step, const Visit& visit) {
+  if (depth == step) {
+    for (int64_t e = 0; e < block * depth; e += Vector::kWidth) visit(e, e, Vector::kWidth);
+    return;
+  }
+  for (int64_t i = 0; i < block; ++i)
+    for (int64_t c = 0; c < depth; c += Vector::kWidth)
+      visit(i * depth + c, i * step + c, static_cast<int>(lesser(Vector::kWidth, depth - c)));
+}
+
+static int64_t whole_vectors(int64_t numbers) { return pieces(numbers, Vector::kWidth) * Vector::kWidth; }
+
+// The tiles of a convolution, and the scratch memory that one thread needs to work on some at once.
+struct Tiles {
+  const ConvCall& p;
+  int64_t down, along, each;
+
+  explicit Tiles(const ConvCall& conv)
+      : p(conv),
+        down(pieces(conv.out_height, kTileSide)),
+        along(pieces(conv.out_width, kTileSide)),
+        each(greater(1, kTileRows / conv.block)) {}
+
+  int64_t count() const { return p.images / p.block * down * along; }
+  int64_t rows() const { return each * p.block; }
+  // Matrices of points lie an odd number of cache lines apart, so that a tile's numbers do not meet in one
+  // set of the cache.
+  int64_t x_point() const { return rows() * whole_vectors(p.depth) + 16; }
+  int64_t x_numbers() const { return kPoints * x_point(); }
+
+  // The pixels of one map that a tile of side² of them covers; `outside` stands for those beyond the edge.
+  template <int kSide, class T>
+  static void pixels(const Maps& maps, const T* from, int64_t b, int64_t y, int64_t x, const T* outside,
+                     const T* (&found)[kSide * kSide]) {
+    for (int64_t i = 0; i < kSide; ++i)
+      for (int64_t j = 0; j < kSide; ++j) {
+        const bool inside = y + i >= 0 && y + i < maps.height && x + j >= 0 && x + j < maps.width;
+        found[i * kSide + j] = inside ? from + maps.at(b, y + i, x + j) : outside;
+      }
+  }
+
+  // Bᵀ x B of tiles first … last - 1 into v, [point][tile, image][depth].
+  template <class T>
+  void transform_input(const T* x, const T* outside, int64_t first, int64_t last, float* v) const {
+    const int64_t step = whole_vectors(p.depth), point = x_point();
+    const Maps maps = p.x();
+    for (int64_t tile = first; tile < last; ++tile) {
+      const int64_t b = tile / (down * along), ty = tile / along % down, tx = tile % along;
+      const T* pixel[kPoints];
+      pixels<kTileReach>(maps, x, b, ty * kTileSide - p.top, tx * kTileSide - p.left, outside, pixel);
+      float* to = v + (tile - first) * p.block * step;
+      vectors_of(p.block, p.depth, step, [&](int64_t e, int64_t at, int count) {
+        both_axes<6, 6>(input_axis, [&](int i, int j) { return load_some(pixel[i * 6 + j] + e, count); },
+                        [&](int i, int j, Vector t) { t.store(to + (i * 6 + j) * point + at); });
+      });
+    }
+  }
+};
+
+static bool winograd_applies(const ConvCall& p) {
+  return p.sensible() && p.rows == 3 && p.columns == 3 && p.stride_y == 1 && p.stride_x == 1 &&
+         p.dilation_y == 1 && p.dilation_x == 1 && p.groups == 1 && p.packed;
+}
+
+static int64_t winograd_size(int64_t inner, int64_t columns) {
+  return packed_size(kPoints, inner, columns, 1);
+}
+
+static bool winograd_weights_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const PackCall*>(parameters);
+  if (!p.sensible() || p.taps != 9 || p.groups != 1) return false;
+  bytes[0] = product(9, p.depth, p.filters, 4);
+  bytes[1] = product(winograd_size(p.inner(), p.columns()), 4);
+  return true;
+}
+
+// G w Gᵀ in panels, [panel][point][inner][kPanel]; backward of the filters turned round, w(2 - r, 2 - s).
+static void winograd_weights(const Call& call, Threads& threads) {
+  const auto& p = call.as<PackCall>();
+  const float* weight = call.at<float>(0);
+  float* packed = call.at<float>(1);
+  const int64_t panels = pieces(p.columns(), kPanel), inner = p.inner(), columns = p.columns();
+  threads.each(panels * inner, [&](int64_t task) {
+    const int64_t panel = task / inner, k = task % inner;
+    float* to = packed + (panel * kPoints * inner + k) * kPanel;
+    for (int64_t j = 0; j < kPanel; j += Vector::kWidth) {
+      float lanes[9][Vector::kWidth] = {};
+      for (int64_t t = 0; t < 9; ++t)
+        for (int64_t i = 0; i < Vector::kWidth && panel * kPanel + j + i < columns; ++i) {
+          const int64_t column = panel * kPanel + j + i;
+          lanes[p.backward ? 8 - t : t][i] =
+              weight[t * p.depth * p.filters + (p.backward ? column * p.filters + k : k * p.filters + column)];
+        }
+      both_axes<3, 6>(filter_axis, [&](int r, int s) { return Vector::load(lanes[r * 3 + s]); },
+                      [&](int r, int s, Vector u) { u.store(to + (r * 6 + s) * inner * kPanel + j); });
+    }
+  });
+}
+
+struct WinogradCall {
+  ConvCall conv;
+  int64_t parts;  // the panels of filters are shared out among so many tasks
+};
+
+template <class T>
+static bool winograd_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = static_cast<const WinogradCall*>(parameters)->conv;
+  if (!moderate(*static_cast<const WinogradCall*>(parameters)) || !winograd_applies(p)) return false;
+  bytes[0] = product(p.x().size(), sizeof(T));
+  bytes[1] = product(winograd_size(p.depth, p.filters), 4);
+  bytes[2] = p.has_bias ? product(p.filters, 4) : 0;
+  bytes[3] = p.has_gate ? product(p.y().size(), sizeof(T)) : 0;
+  bytes[4] = product(p.y().size(), sizeof(T));
+  return static_cast<const WinogradCall*>(parameters)->parts > 0;
+}
+
+static int64_t m_point(const Tiles& tiles) { return tiles.rows() * kPanel + 16; }
+
+template <class T>
+static int64_t scratch(const WinogradCall& given) {
+  const ConvCall& p = given.conv;
+  const Tiles tiles(p);
+  return 4 * (tiles.x_numbers() + kPoints * m_point(tiles) + p.x().pixel() + Vector::kWidth);
+}
+
+// Aᵀ m A of tiles first … last - 1 and one panel of filters, finished into y.
+template <class T>
+static void finish_tiles(const Tiles& tiles, int64_t first, int64_t last, int64_t panel, const float* m,
+                         const float* bias, const T* gate, T* y) {
+  const ConvCall& p = tiles.p;
+  const Maps maps = p.y();
+  const int64_t point = m_point(tiles), width = lesser(kPanel, p.filters - panel * kPanel);
+  for (int64_t tile = first; tile < last; ++tile) {
+    const int64_t b = tile / (tiles.down * tiles.along);
+    const int64_t oy = tile / tiles.along % tiles.down * kTileSide, ox = tile % tiles.along * kTileSide;
+    const int64_t height = lesser(kTileSide, maps.height - oy), length = lesser(kTileSide, maps.width - ox);
+    const int64_t corner = maps.at(b, oy, ox) + panel * kPanel;
+    for (int64_t image = 0; image < p.block; ++image)
+      for (int64_t c = 0; c < width; c += Vector::kWidth) {
+        const float* from = m + ((tile - first) * p.block + image) * kPanel + c;
+        const int count = static_cast<int>(lesser(Vector::kWidth, width - c));
+        const int64_t at = corner + image * p.filters + c;
+        const Vector offset = bias ? load_some(bias + panel * kPanel + c, count) : Vector::zero();
+        both_axes<6, 4>(output_axis, [&](int i, int j) { return Vector::load(from + (i * 6 + j) * point); },
+                        [&](int i, int j, Vector sum) {
+                          if (i >= height || j >= length) return;
+                          const int64_t to = at + i * maps.row() + j * maps.pixel();
+                          sum = sum + offset;
+                          if (p.relu) sum = Vector::positive(sum);
+                          if (gate) sum = Vector::where_positive(load_some(gate + to, count), sum);
+                          store_some(sum, y + to, count);
+                        });
+      }
+  }
+}
+
+// y = relu(x ∗ W + bias), closed where a gate is not positive. The gradient by x is the same with dy for x.
+template <class T>
+static void winograd(const Call& call, Threads& threads) {
+  const auto& given = call.as<WinogradCall>();
+  const ConvCall& p = given.conv;
+  const Tiles tiles(p);
+  const int64_t panels = pieces(p.filters, kPanel), units = pieces(tiles.count(), tiles.each);
+  const float* weights = call.at<float>(1);
+  threads.each_worker(units * given.parts, [&](int64_t task, int worker) {
+    const int64_t first = task / given.parts * tiles.each, part = task % given.parts;
+    const int64_t last = lesser(tiles.count(), first + tiles.each);
+    float* v = static_cast<float*>(threads.scratch(worker));
+    float* m = v + tiles.x_numbers();
+    T* outside = reinterpret_cast<T*>(m + kPoints * m_point(tiles));
+    for (int64_t i = 0; i < p.x().pixel() + Vector::kWidth; ++i) put(outside + i, 0.0f);
+    tiles.transform_input(call.at<T>(0), outside, first, last, v);
+    for (int64_t panel = panels * part / given.parts; panel < panels * (part + 1) / given.parts; ++panel) {
+      for (int64_t point = 0; point < kPoints; ++point) {
+        const float* a = v + point * tiles.x_point();
+        const float* b = weights + (panel * kPoints + point) * p.depth * kPanel;
+        Brgemm<float> g{};
+        g.a = &a;
+        g.b = &b;
+        g.count = 1;
+        g.rows = (last - first) * p.block;
+        g.columns = lesser(kPanel, p.filters - panel * kPanel);
+        g.inner = p.depth;
+        g.row_step = whole_vectors(p.depth);
+        g.inner_step = 1;
+        g.b_step = kPanel;
+        g.c = m + point * m_point(tiles);
+        g.c_step = kPanel;
+        brgemm(g);
+      }
+      finish_tiles<T>(tiles, first, last, panel, m, p.has_bias ? call.at<float>(2) : nullptr,
+                      p.has_gate ? call.at<T>(3) : nullptr, call.at<T>(4));
+    }
+  });
+}
+
+struct WinogradGradCall {
+  ConvCall conv;
+  int64_t chunks;  // of the tiles: each makes a partial sum
+  int64_t parts;   // of the panels of filters
+};
+
+// What a task of the weight gradient works on: the transformed tiles of x and of dy, and the sum so far.
+struct WinogradGrad {
+  Tiles tiles;
+  int64_t panels;  // of a part, at most
+
+  explicit WinogradGrad(const WinogradGradCall& given)
+      : tiles(given.conv), panels(pieces(pieces(given.conv.filters, kPanel), given.parts)) {}
+
+  int64_t d_panel() const { return tiles.rows() * kPanel; }
+  int64_t d_point() const { return panels * d_panel() + 16; }
+  int64_t q_point() const { return tiles.p.depth * panels * kPanel; }
+  int64_t numbers() const {
+    return tiles.x_numbers() + kPoints * (d_point() + q_point()) +
+           greater(tiles.p.x().pixel(), tiles.p.y().pixel()) + Vector::kWidth;
+  }
+};
+
+template <class T>
+static bool winograd_weight_grad_sizes(const void* parameters, int64_t* bytes) {
+  const auto& given = *static_cast<const WinogradGradCall*>(parameters);
+  const ConvCall& p = given.conv;
+  if (!moderate(given) || !winograd_applies(p) || given.chunks <= 0 || given.parts <= 0) return false;
+  bytes[0] = product(p.x().size(), sizeof(T));
+  bytes[1] = product(p.y().size(), sizeof(T));
+  bytes[2] = product(given.chunks, (given.chunks > 1 ? p.weights() : 0) + p.filters, 4);
+  bytes[3] = product(p.weights(), 4);
+  bytes[4] = p.has_bias ? product(p.filters, 4) : 0;
+  return true;
+}
+
+template <class T>
+static int64_t scratch(const WinogradGradCall& given) { return 4 * WinogradGrad(given).numbers(); }
+
+// A dy Aᵀ of tiles first … last - 1 and panels from … to - 1 into d, [point][panel][tile, image][kPanel].
+template <class T>
+static void transform_gradient(const WinogradGrad& work, const T* dy, const T* outside, int64_t first,
+                               int64_t last, int64_t from, int64_t to, float* d) {
+  const Tiles& tiles = work.tiles;
+  const Maps maps = tiles.p.y();
+  for (int64_t tile = first; tile < last; ++tile) {
+    const int64_t b = tile / (tiles.down * tiles.along);
+    const int64_t oy = tile / tiles.along % tiles.down * kTileSide, ox = tile % tiles.along * kTileSide;
+    const T* pixel[kTileSide * kTileSide];
+    Tiles::pixels<kTileSide>(maps, dy, b, oy, ox, outside, pixel);
+    for (int64_t panel = from; panel < to; ++panel) {
+      const int64_t width = lesser(kPanel, maps.depth - panel * kPanel);
+      for (int64_t image = 0; image < maps.block; ++image)
+        for (int64_t c = 0; c < width; c += Vector::kWidth) {
+          const int64_t e = image * maps.depth + panel * kPanel + c;
+          const int count = static_cast<int>(lesser(Vector::kWidth, width - c));
+          float* at = d + (panel - from) * work.d_panel() + ((tile - first) * maps.block + image) * kPanel + c;
+          both_axes<4, 6>(gradient_axis, [&](int i, int j) { return load_some(pixel[i * 4 + j] + e, count); },
+                          [&](int i, int j, Vector t) { t.store(at + (i * 6 + j) * work.d_point()); });
+        }
+    }
+  }
+}
+
+// Gᵀ q G of panels from … to - 1 into (taps, depth, filters).
+static void finish_weights(const WinogradGrad& work, const float* q, int64_t from, int64_t to, float* weight) {
+  const ConvCall& p = work.tiles.p;
+  for (int64_t k = 0; k < p.depth; ++k)
+    for (int64_t panel = from; panel < to; ++panel)
+      for (int64_t c = 0; c < lesser(kPanel, p.filters - panel * kPanel); c += Vector::kWidth) {
+        const float* at = q + (k * work.panels + panel - from) * kPanel + c;
+        float* made = weight + k * p.filters + panel * kPanel + c;
+        const int count = static_cast<int>(lesser(Vector::kWidth, p.filters - panel * kPanel - c));
+        both_axes<6, 3>(filter_gradient_axis,
+                        [&](int i, int j) { return Vector::load(at + (i * 6 + j) * work.q_point()); },
+                        [&](int i, int j, Vector w) {
+                          store_some(w, made + (i * 3 + j) * p.depth * p.filters, count);
+                        });
+      }
+}
+
+template <class T>
+static void winograd_weight_grad(const Call& call, Threads& threads) {
+  const auto& given = call.as<WinogradGradCall>();
+  const ConvCall& p = given.conv;
+  const WinogradGrad work(given);
+  const Tiles& tiles = work.tiles;
+  const int64_t panels = pieces(p.filters, kPanel), units = pieces(tiles.count(), tiles.each);
+  float* partial_bias = call.at<float>(2);
+  float* weight = call.at<float>(3);
+  float* bias = p.has_bias ? call.at<float>(4) : nullptr;
+  float* partial = given.chunks > 1 ? partial_bias + given.chunks * p.filters : weight;
+  threads.each_worker(given.chunks * given.parts, [&](int64_t task, int worker) {
+    const int64_t chunk = task / given.parts, part = task % given.parts;
+    const int64_t from = panels * part / given.parts, to = panels * (part + 1) / given.parts;
+    float* v = static_cast<float*>(threads.scratch(worker));
+    float* d = v + tiles.x_numbers();
+    float* q = d + kPoints * work.d_point();
+    T* outside = reinterpret_cast<T*>(q + kPoints * work.q_point());
+    for (int64_t i = 0; i < greater(p.x().pixel(), p.y().pixel()) + Vector::kWidth; ++i) put(outside + i, 0.0f);
+    for (int64_t i = 0; i < kPoints * work.q_point(); ++i) q[i] = 0.0f;
+    float sums[kPanel];
+    for (int64_t k = from * kPanel; bias && k < lesser(p.filters, to * kPanel); ++k)
+      partial_bias[chunk * p.filters + k] = 0.0f;
+    for (int64_t unit = units * chunk / given.chunks; unit < units * (chunk + 1) / given.chunks; ++unit) {
+      const int64_t first = unit * tiles.each, last = lesser(tiles.count(), first + tiles.each);
+      tiles.transform_input(call.at<T>(0), outside, first, last, v);
+      transform_gradient(work, call.at<T>(1), outside, first, last, from, to, d);
+      for (int64_t point = 0; point < kPoints; ++point)
+        for (int64_t panel = from; panel < to; ++panel) {
+          const float* a = v + point * tiles.x_point();
+          const float* b = d + point * work.d_point() + (panel - from) * work.d_panel();
+          Brgemm<float> g{};
+          g.a = &a;
+          g.b = &b;
+          g.count = 1;
+          g.rows = p.depth;
+          g.columns = lesser(kPanel, p.filters - panel * kPanel);
+          g.inner = (last - first) * p.block;
+          g.row_step = 1;
+          g.inner_step = whole_vectors(p.depth);
+          g.b_step = kPanel;
+          g.c = q + point * work.q_point() + (panel - from) * kPanel;
+          g.c_step = work.panels * kPanel;
+          g.accumulate = true;
+          brgemm(g);
+        }
+      // At the point (1, 1) a transformed tile of dy is the sum of its numbers.
+      for (int64_t panel = from; bias && panel < to; ++panel) {
+        const float* tile_sums = d + (kTileReach + 1) * work.d_point() + (panel - from) * work.d_panel();
+        const int64_t width = lesser(kPanel, p.filters - panel * kPanel);
+        for (int64_t k = 0; k < width; ++k) sums[k] = 0.0f;
+        for (int64_t row = 0; row < (last - first) * p.block; ++row)
+          for (int64_t k = 0; k < width; ++k) sums[k] += tile_sums[row * kPanel + k];
+        for (int64_t k = 0; k < width; ++k) partial_bias[chunk * p.filters + panel * kPanel + k] += sums[k];
+      }
+    }
+    finish_weights(work, q, from, to, partial + chunk * p.weights());
+  });
+  if (given.chunks > 1) add_partial_sums(partial, given.chunks, p.weights(), weight, threads);
+  if (bias) add_partial_sums(partial_bias, given.chunks, p.filters, bias, threads);
+}
