@@ -25,11 +25,24 @@ from hubel.graph.shape import describe
 from hubel.graph.verify import verify
 from hubel.program.cost import operations
 
-__all__ = ["COLUMNS", "LAYERS", "Layer", "layer_graph", "main", "measured"]
+__all__ = ["COLUMNS", "IMAGE_DEPTHS", "LAYERS", "Layer", "layer_graph", "main", "measured"]
 
 # Largest error relative to the largest number of the result: a fast algorithm rounds otherwise than
 # the sum that defines it, and bfloat16 keeps eight bits of what is multiplied and of the result.
 _TOLERANCES = {"float32": 1e-4, "bfloat16": 2e-2}
+
+
+_PASSES = {
+    "conv": "outputs",
+    "conv_input_grad": "gradient by inputs",
+    "conv_weight_grad": "gradient by weights",
+}
+
+# What brings a result to the caller; within a net it stays as and where it lies.
+_DELIVERY = ("unpack_maps", "widen")
+
+IMAGE_DEPTHS = (1, 3)
+"""Grey and colour: layers of such a depth are the first of a net."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +81,7 @@ COLUMNS = (
     Column("images", lambda row: describe(tuple(row["input"]))),
     Column("batch", lambda row: str(row["batch"])),
     Column("precision", lambda row: row["precision"]),
+    Column("what", lambda row: row["what"]),
     Column("kernels", lambda row: ", ".join(f"`{kernel}`" for kernel in row["kernels"])),
     Column("time", lambda row: f"{milliseconds(row['seconds'])} ms"),
     Column("GFLOP/s", lambda row: f"{row['operations'] / row['seconds'] / 1e9:.3g}"),
@@ -80,8 +94,10 @@ COLUMNS = (
 
 def layer_graph(layer: Layer) -> Graph:
     """A layer and both its gradients, for which its own output stands in as that behind it."""
-    graph = Network(layer.token, layer.input).graph
-    (conv,) = graph.nodes
+    # Behind a ReLU a layer reads maps as inside of a net; what reads images is a net's first.
+    first = layer.input[2] in IMAGE_DEPTHS
+    graph = Network(layer.token if first else f"relu {layer.token}", layer.input).graph
+    conv = graph.nodes[-1]
     x, weight = conv.inputs
     (y,) = conv.outputs
     values = {
@@ -90,7 +106,7 @@ def layer_graph(layer: Layer) -> Graph:
         "dweight": Value("dweight", graph[weight].shape, "gradient", batched=False, of=weight),
     }
     nodes = (
-        conv,
+        *graph.nodes,
         Node("conv_input_grad", "dx", (y, weight), ("dx",), conv.attributes),
         Node("conv_weight_grad", "dweight", (x, y), ("dweight",), conv.attributes),
     )
@@ -119,9 +135,10 @@ def measured(
         raise RuntimeError(f"{layer}: the result is wrong by {worst:.2g} of its largest number")
     timed = session.time_calls(graph, feeds, repeats)
     for node in graph.nodes:
-        # Bringing the result to the caller does not count: within a net it stays where it lies.
+        if node.outputs[0] not in errors:
+            continue
         calls = [
-            one for one in timed if one.call.node == node.name and one.call.kernel != "unpack_maps"
+            one for one in timed if one.call.node == node.name and one.call.kernel not in _DELIVERY
         ]
         yield {
             "token": layer.token,
@@ -130,6 +147,7 @@ def measured(
             "precision": precision,
             "threads": threads,
             "isa": session.isa,
+            "what": _PASSES[node.op],
             "kernels": [one.call.compiled for one in calls],
             "seconds": sum(one.seconds for one in calls),
             "operations": max(operations(one.call) for one in calls),
