@@ -33,7 +33,7 @@ class Machine {
   int count() const { return threads_.count(); }
 
   // The engine's own memories come first, then what the caller brings, which is only read. The caller sees to
-  // it that no two runs overlap.
+  // it that no two runs of a team overlap; a single thread is no team.
   void run(const Program& program, const std::vector<Memory>& own, const std::vector<Given>& given) {
     const std::vector<void*> addresses = addresses_of(program, own, given);
     nb::gil_scoped_release release;

@@ -16,6 +16,7 @@ struct Place {
   int64_t memory, offset, bytes;
 };
 
+// One call; of a kernel that repeats, the operands and the parameters of each part, one part after another.
 struct Step {
   std::string kernel;
   std::vector<Place> operands;
@@ -41,12 +42,14 @@ class Program {
  private:
   struct Bound {
     const Kernel* kernel;
+    int64_t count;
     std::vector<Place> operands;
     std::vector<int64_t> parameters;
   };
   std::vector<Bound> steps_;
   std::vector<int64_t> memories_;
   int64_t scratch_ = 0;
+  size_t most_operands_ = 0;
 };
 
 }  // namespace hubel

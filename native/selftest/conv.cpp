@@ -17,6 +17,7 @@ struct Shape {
   int64_t group_depth() const { return depth / groups; }
   int64_t group_filters() const { return filters / groups; }
   int64_t weights() const { return rows * columns * group_depth() * filters; }
+  bool depthwise() const { return groups == depth && filters == depth; }
 
   // With the sizes of the output filled in.
   Shape whole() const {
@@ -77,6 +78,39 @@ Floats panels(const Shape& s, const Floats& weight, bool backward) {
   return packed;
 }
 
+// Numbers of maps as a kernel keeps them, and what it adds to its name.
+struct Storage {
+  const char* suffix;
+  Operand (*given)(const Floats&);
+  Operand (*made)(const Floats&, const Doubles& allowed);
+  bool rounds;  // what is no small whole number
+};
+
+// To the nearest bfloat16, of two equally near the even one.
+std::vector<uint16_t> halves(const Floats& values) {
+  std::vector<uint16_t> found;
+  for (const float& value : values) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    found.push_back(static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16));
+  }
+  return found;
+}
+
+Operand given_halves(const Floats& values) { return given_bytes(halves(values)); }
+
+Operand made_halves(const Floats& values, const Doubles&) {
+  Operand made = given_halves(values);
+  made.before.assign(made.after.size(), 0xff);
+  return made;
+}
+
+Operand given_floats(const Floats& values) { return given(values); }
+Operand made_floats(const Floats& values, const Doubles& allowed) { return made(values, allowed); }
+
+const Storage kStorages[] = {{"", given_floats, made_floats, false},
+                             {"_bf16", given_halves, made_halves, true}};
+
 struct Numbers {
   Floats x, weight, bias, dy, gate;
 };
@@ -109,12 +143,19 @@ void forward(const Shape& s, const Numbers& n, bool real, const Emit& emit) {
         const double steps = static_cast<double>(2 * s.rows * s.columns * s.group_depth() + 1);
         for (double& m : magnitude) m *= 0.5 * kEps * steps;
         Floats allowed = y_blocks(s, rounded(magnitude));
+        const Doubles off = real ? widened(allowed) : Doubles{};
+        for (const Storage& storage : kStorages)
+          if (s.depthwise() && !packed && !(real && storage.rounds))
+            emit({std::string("depthwise") + storage.suffix,
+                  s.text() + (bias ? ", bias" : "") + (relu ? ", relu" : ""),
+                  s.parameters(bias, relu, false, false),
+                  {storage.given(x_blocks(s, n.x)), given(n.weight), bias ? given(n.bias) : left_out(),
+                   storage.made(y_blocks(s, rounded(y)), off)}});
         emit({"conv",
               s.text() + (bias ? ", bias" : "") + (relu ? ", relu" : "") + (packed ? ", packed" : ""),
               s.parameters(bias, relu, false, packed),
               {given(x_blocks(s, n.x)), given(packed ? panels(s, n.weight, false) : n.weight),
-               bias ? given(n.bias) : left_out(),
-               made(y_blocks(s, rounded(y)), real ? widened(allowed) : Doubles{})}});
+               bias ? given(n.bias) : left_out(), made(y_blocks(s, rounded(y)), off)}});
       }
 }
 
@@ -124,6 +165,14 @@ void input_grad(const Shape& s, const Numbers& n, const Emit& emit) {
   for (const bool gate : {false, true}) {
     for (size_t i = 0; gate && i < dx.size(); ++i)
       if (n.gate[i] <= 0) dx[i] = 0;
+    for (const Storage& storage : kStorages)
+      if (s.depthwise())
+        emit({std::string("depthwise_input_grad") + storage.suffix,
+              s.text() + (gate ? ", gate" : ""),
+              s.parameters(false, false, gate, false),
+              {storage.given(y_blocks(s, n.dy)), given(n.weight),
+               gate ? storage.given(x_blocks(s, n.gate)) : left_out(),
+               storage.made(x_blocks(s, rounded(dx)), {})}});
     emit({"conv_input_grad",
           s.text() + (gate ? ", gate" : ""),
           s.parameters(false, false, gate, true),
@@ -140,16 +189,23 @@ void weight_grad(const Shape& s, const Numbers& n, const Emit& emit) {
   const int64_t cuts[][2] = {{1, 1}, {2, 3}, {rows, 1}, {rows + 2, 5}, {3, 1000}};
   for (const auto& [chunks, parts] : cuts)
     for (const bool bias : {false, true}) {
+      const Operand dweights = made(rounded(dweight)), dbiases = bias ? made(rounded(dbias)) : left_out();
+      const std::string what = s.text() + ", chunks " + std::to_string(chunks) + (bias ? ", bias" : "");
       Words parameters = s.parameters(bias, false, false, true);
       parameters.push_back(chunks);
+      for (const Storage& storage : kStorages)
+        if (s.depthwise())
+          emit({std::string("depthwise_weight_grad") + storage.suffix,
+                what,
+                parameters,
+                {storage.given(x_blocks(s, n.x)), storage.given(y_blocks(s, n.dy)),
+                 workspace(chunks * (s.weights() + s.filters) * 4), dweights, dbiases}});
       parameters.push_back(parts);
       emit({"conv_weight_grad",
-            s.text() + ", chunks " + std::to_string(chunks) + ", parts " + std::to_string(parts) +
-                (bias ? ", bias" : ""),
+            what + ", parts " + std::to_string(parts),
             parameters,
             {given(x_blocks(s, n.x)), given(y_blocks(s, n.dy)),
-             workspace(chunks * ((chunks > 1 ? s.weights() : 0) + s.filters) * 4), made(rounded(dweight)),
-             bias ? made(rounded(dbias)) : left_out()}});
+             workspace(chunks * ((chunks > 1 ? s.weights() : 0) + s.filters) * 4), dweights, dbiases}});
     }
 }
 
@@ -201,12 +257,31 @@ void special(Random& random, const Emit& emit) {
         {given(y_blocks(s, n.dy)), given(panels(s, n.weight, true)), given(x_blocks(s, n.gate)),
          made(x_blocks(s, rounded(dx)))}});
 
+  const Shape own = Shape{4, 4, 5, 6, 19, 19, 3, 3, 1, 1, 1, 1, 1, 1, 19}.whole();
+  const int64_t inputs = own.images * own.height * own.width * own.depth;
+  Numbers each;
+  each.x = random.whole(inputs, 3);
+  each.weight = random.whole(own.weights(), 3);
+  each.bias = random.whole(own.filters, 9);
+  each.x[100] = not_a_number();
+  each.dy = random.whole(inputs, 3);
+  each.dy[200] = not_a_number();
+  each.gate = random.whole(inputs, 1);
+  for (size_t i = 0; i < each.gate.size(); i += 7) each.gate[i] = not_a_number();
+  forward(own, each, false, emit);
+  input_grad(own, each, emit);
+
   Numbers real;
   const Shape wide = Shape{8, 8, 6, 6, 19, 40, 3, 3, 1, 1, 1, 1}.whole();
   real.x = random.real(wide.images * wide.height * wide.width * wide.depth, 1.0);
   real.weight = random.real(wide.weights(), 1.0);
   real.bias = random.real(wide.filters, 1.0);
   forward(wide, real, true, emit);
+  const Shape apart = Shape{8, 8, 6, 6, 19, 19, 5, 5, 1, 1, 2, 2, 1, 1, 19}.whole();
+  real.x = random.real(apart.images * apart.height * apart.width * apart.depth, 1.0);
+  real.weight = random.real(apart.weights(), 1.0);
+  real.bias = random.real(apart.filters, 1.0);
+  forward(apart, real, true, emit);
 }
 
 }  // namespace
@@ -248,6 +323,26 @@ void conv_cases(bool small, const Emit& emit) {
     all({images, block, 11, 10, 2, 3, 9, 9, 1, 1, 4, 4}, random, emit);  // more taps than one batch
     if (!small) all({images, block, 3, 200, 2, 3, 1, 3, 1, 1, 0, 1}, random, emit);
   }
+  // One filter a channel: every width of a strip, whole and odd vectors, windows, strides, dilations.
+  for (int64_t width = 1; width <= (small ? 4 : 18); ++width) {
+    all({2, 2, 3, width, 5, 5, 3, 3, 1, 1, 1, 1, 1, 1, 5}, random, emit);
+    all({2, 2, 3, 2 * width, 5, 5, 3, 3, 2, 2, 1, 1, 1, 1, 5}, random, emit);
+  }
+  for (const int64_t depth : {2, 4, 7, 16, 17, 32, 35})
+    all({2, 1, 4, 5, depth, depth, 3, 3, 1, 1, 1, 1, 1, 1, depth}, random, emit);
+  for (const int64_t block : {1, 2, 16}) {
+    const int64_t images = block == 16 ? 32 : 2;
+    for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{1, 1}, {2, 2}, {5, 5}, {1, 4}, {7, 7}})
+      for (const int64_t stride : {1, 2, 3})
+        all({images, block, 9, 8, 3, 3, rows, columns, stride, stride, rows / 2, columns / 2, 1, 1, 3},
+            random, emit);
+    all({images, block, 9, 11, 18, 18, 3, 3, 1, 1, 2, 2, 2, 2, 18}, random, emit);
+    all({images, block, 9, 11, 4, 4, 3, 5, 2, 2, 3, 4, 2, 3, 4}, random, emit);
+    all({images, block, 9, 10, 4, 4, 3, 3, 3, 4, 3, 1, 2, 2, 4}, random, emit);
+    all({images, block, 4, 40, 2, 2, 2, 37, 1, 1, 0, 20, 1, 1, 2}, random, emit);
+    if (small) break;
+  }
+  if (!small) all({16, 16, 40, 5, 3, 3, 3, 3, 1, 1, 1, 1, 1, 1, 3}, random, emit);  // many rows a task
   if (!small) {
     all({2, 1, 40, 12, 2, 3, 3, 3, 1, 1, 1, 1}, random, emit);  // more rows than one pass
     all({256, 256, 2, 3, 2, 3, 2, 2}, random, emit);            // a block larger than one pass

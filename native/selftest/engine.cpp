@@ -77,6 +77,20 @@ std::vector<std::string> test_program(int64_t* cases) {
   expect({"add", {a, b, none, {2, 0, 16}}, four}, "kernel add: operand 3 lies outside its memory");
   expect({"add", {a, b, none, {1, -8, 16}}, four}, "kernel add: operand 3 lies outside its memory");
   expect({"add", {a, {0, 20, 16}, none, y}, four}, "kernel add: operand 1 is not aligned");
+  // Parts of one call.
+  const hubel::Place rate{0, 32, 8}, number{0, 40, 8}, z{1, 16, 16};
+  const Words part{4, 0, 0, 0, 0, 0}, both{4, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0};
+  const std::string takes = "kernel sgd: takes 5 operands and 6 parameters for each of its parts";
+  expect({"sgd", {a, rate, number, y, none, b, rate, number, z, none}, both}, "");
+  expect({"sgd", {a, rate, number, y, none, b, rate, number, z, none}, part}, takes);
+  expect({"sgd", {a, rate, number, y, none, b}, both}, takes);
+  expect({"sgd", {}, {}}, takes);
+  expect({"sgd", {a, rate, number, y, none, b, rate, number, none, none}, both},
+         "kernel sgd: operand 8 is missing");
+  expect({"sgd", {a, rate, number, y, none, b, rate, number, z, none}, {4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+         "kernel sgd: senseless parameters");
+  expect({"add", {a, b, none, y, a, b, none, z}, {4, 0, 0, 4, 0, 0}},
+         "kernel add: takes 4 operands and 3 parameters");
   // Sizes that a kernel could not keep to: groups that do not divide, blocks that do not, a window in
   // padding alone, positions that do not fit in a byte, a label's share above one, a rate of one.
   const auto senseless = [&](const std::string& kernel, size_t operands, const Words& parameters) {

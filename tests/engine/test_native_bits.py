@@ -21,6 +21,8 @@ CONVOLUTIONS = (
     Case("conv3-33p1 fc", (9, 8, 17), 16),
     Case("conv3-10s2p1~ fc", (9, 8, 5), 7),
     Case("conv3x2-12g3d2 fc", (9, 8, 6), 3),
+    Case("conv3-33g33p1 fc", (9, 8, 33), 16),
+    Case("conv5x3-6g6s2d2p3~ fc", (9, 12, 6), 7),
     Case("conv1-65 fc", (4, 5, 3), 17),
     Case("conv9-4p4 fc", (9, 9, 3), 2),
 )

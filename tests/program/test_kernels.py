@@ -15,9 +15,11 @@ from hubel.graph.ops.loss import CrossEntropy, Penalty
 from hubel.graph.ops.update import Adam, RMSProp, Sgd
 from hubel.notation.parse import parse
 from hubel.program.kernels import (
+    BFLOAT16,
     KERNELS,
     Convolution,
     Drop,
+    Size,
     WeightGradient,
     packed_size,
     words,
@@ -38,8 +40,9 @@ def flat_fields(parameters: Any) -> list[tuple[str, Any]]:
 
 def test_both_tables_list_the_same_kernels() -> None:
     ours = [
-        (name, len(kernel.operands), len(flat_fields(kernel.parameters)))
+        (twin, len(kernel.operands), len(flat_fields(kernel.parameters)))
         for name, kernel in KERNELS.items()
+        for twin in ((name, name + BFLOAT16) if kernel.maps else (name,))
     ]
     assert ours == [tuple(row) for row in _native.kernels()]
 
@@ -54,7 +57,9 @@ def test_every_operation_has_a_rule() -> None:
 
 
 def test_every_kernel_is_called_for_some_operation() -> None:
-    text = "bn conv3-6p1 relu {pool2 | avgpool2 | conv2-4s2} gelu prelu maxout2 drop0.5 fc"
+    text = (
+        "bn conv3-6p1 conv3-6g6p1 relu {pool2 | avgpool2 | conv2-4s2} gelu prelu maxout2 drop0.5 fc"
+    )
     built = build(parse(text), (8, 8, 3), 5).graph
     used = {call.kernel for call in make(for_inference(built), 4).calls}
     updates = (
@@ -69,13 +74,34 @@ def test_every_kernel_is_called_for_some_operation() -> None:
             used.update(call.kernel for call in make(graph, 4).calls)
         whole = with_gradients(lossy, ["input"])
         used.update(call.kernel for call in make(whole, 4).calls)
-    assert used == set(KERNELS)
+    assert used == set(KERNELS) - {"assemble", "widen"}
+
+
+@pytest.mark.parametrize(
+    ("text", "kernel"),
+    [
+        ("conv3-6g6p1", "depthwise"),
+        ("conv3-6g6s2d2p2~", "depthwise"),
+        ("conv3-12g6p1", "conv"),
+        ("conv3-6g3p1", "conv"),
+    ],
+)
+def test_one_filter_a_channel_has_kernels_of_its_own(text: str, kernel: str) -> None:
+    lossy = with_loss(build(parse(f"{text} fc"), (8, 8, 6), 5).graph, "hinge")
+    made = make(with_gradients(lossy, ["input", "conv1.weight", "conv1.bias"]), 4)
+    geometry = {
+        call.kernel
+        for call in made.calls
+        if getattr(getattr(call.parameters, "convolution", call.parameters), "rows", 0) == 3
+    }
+    assert geometry == {kernel, f"{kernel}_input_grad", f"{kernel}_weight_grad"}
 
 
 def test_words_lie_flat_in_the_order_of_the_fields() -> None:
     convolution = Convolution(*range(1, 18))
     made = words(WeightGradient(convolution, 3, 4))
     assert made == (*range(1, 18), 0, 0, 0, 1, 3, 4)
+    assert words((Size(3), Size(4))) == (3, 4)
     assert words(Drop(1, 1, 2, 3, 4, 0.5, 6)) == (1, 1, 2, 3, 4, 0.5, 6)
 
 

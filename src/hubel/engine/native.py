@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from math import prod
 from statistics import median
-from struct import pack, unpack
+from struct import pack, pack_into, unpack
 from threading import RLock
 from time import perf_counter
 from weakref import WeakSet
@@ -14,8 +14,8 @@ from weakref import WeakSet
 import numpy as np
 
 from hubel import _native
-from hubel.engine.feeds import check_feeds
-from hubel.engine.session import Array, Feeds
+from hubel.engine.feeds import check_choice, check_feeds
+from hubel.engine.session import Array, Factors, Feeds, Places
 from hubel.errors import HubelError, UsageError
 from hubel.graph.op import Graph, Value
 from hubel.program import kernels
@@ -27,6 +27,8 @@ __all__ = ["CallTime", "NativeSession", "instruction_sets"]
 OWN: tuple[Memory, ...] = ("arena", "store", "prepared", "scalars", "results")
 GIVEN: tuple[Memory, ...] = ("input", "labels")
 MEMORIES = (*OWN, *GIVEN)
+
+_NO_PLACES = np.empty((0, 0), np.int32)
 
 MOST_PROGRAMS = 64
 """Programs kept ready; past them the one not used for longest is made again when needed."""
@@ -58,6 +60,7 @@ class _Loaded:
     program: Program
     first: _native.Program
     compiled: _native.Program
+    scalars: Array
     prepared: Array
     updates: bool
     prepared_for: int = -1
@@ -84,6 +87,8 @@ class NativeSession:
             )
         try:
             self._machine = _native.Machine(wanted, threads or 0)
+            # What makes the next batch while a step has the team: a thread of the caller's, alone.
+            self._alone = _native.Machine(wanted, 1)
         except RuntimeError as error:
             raise HubelError(f"the system gave no threads: {error}", hint="use fewer") from error
         self.precision = precision
@@ -123,6 +128,40 @@ class NativeSession:
             if name not in self._written:
                 raise UsageError(f"there is no value {name!r}")
             return self._view(name).copy()
+
+    def assemble(
+        self, images: Array, indices: Array, places: Places | None, factors: Factors
+    ) -> Array:
+        """The chosen images as a batch; raises UsageError for what they do not have."""
+        check_choice(images, indices, places)
+        batch = np.empty((len(indices), *images.shape[1:]), np.float32)
+        if not batch.size:
+            return batch
+        if not _usable(images):
+            images, indices = images[indices], np.arange(len(indices))
+            images = images if images.dtype == np.uint8 else images.astype(np.float32)
+        rows, columns = places or (_NO_PLACES, _NO_PLACES)
+        scale, shift = (_ready(each, np.float32) for each in factors)
+        given = [
+            images,
+            _ready(indices, np.int64),
+            _ready(rows, np.int32),
+            _ready(columns, np.int32),
+            scale,
+            shift,
+        ]
+        memories = [_bytes(each) for each in (batch, *given)]
+        sizes = [memory.size for memory in memories]
+        is_bytes, is_moved = images.dtype == np.uint8, places is not None
+        count, height, width, depth = batch.shape
+        parameters = kernels.Assembly(
+            len(images), count, height, width, depth, int(is_bytes), int(is_moved), len(scale)
+        )
+        operands = [(number, 0, sizes[number]) for number in (*range(1, len(sizes)), 0)]
+        step = ("assemble", operands, [_word(x) for x in kernels.words(parameters)])
+        program = _native.Program(self._alone, [step], sizes)
+        self._alone.run(program, memories[:1], memories[1:])
+        return batch
 
     def run(self, graph: Graph, feeds: Feeds) -> dict[str, Array]:
         """Runs every node once and gives the graph's outputs by name."""
@@ -182,13 +221,14 @@ class NativeSession:
 
     def _ready(self, graph: Graph, fed: dict[str, Array]) -> tuple[_Loaded, list[Array]]:
         """The program for what was fed, and the engine's own memories for a run of it."""
-        (batch,) = {len(fed[value.name]) for value in graph.with_role("input")}
+        (batch,) = {len(fed[value.name]) for value in graph.fed if value.role == "input"}
         loaded = self._load(graph, batch)
         program = loaded.program
         if self._arena.size < program.sizes["arena"]:
             self._arena = _memory(program.sizes["arena"])
-        scalars, results = self._scalars(program, graph, fed), _memory(program.sizes["results"])
-        return loaded, [self._arena, self._store, loaded.prepared, scalars, results]
+        _write_scalars(loaded, fed)
+        results = _memory(program.sizes["results"])
+        return loaded, [self._arena, self._store, loaded.prepared, loaded.scalars, results]
 
     def _prepare(self, loaded: _Loaded, own: list[Array], given: list[Array]) -> None:
         """Makes anew what follows from the store alone, if that has changed."""
@@ -217,7 +257,8 @@ class NativeSession:
             prepared = _memory(program.sizes["prepared"])
             while len(self._loaded) >= MOST_PROGRAMS:
                 del self._loaded[next(iter(self._loaded))]
-            self._loaded[key] = _Loaded(graph, program, first, compiled, prepared, updates)
+            scalars = _memory(program.sizes["scalars"])
+            self._loaded[key] = _Loaded(graph, program, first, compiled, scalars, prepared, updates)
         return self._loaded[key]
 
     def _claim(self, value: Value) -> None:
@@ -253,29 +294,51 @@ class NativeSession:
         buffer, shape = self._placed[name]
         return self._store[buffer.offset :][: prod(shape) * 4].view(np.float32).reshape(shape)
 
-    def _scalars(self, program: Program, graph: Graph, fed: dict[str, Array]) -> Array:
-        memory = _memory(program.sizes["scalars"])
-        for value in graph.with_role("scalar"):
-            number = fed[value.name].item()
-            kind = np.float64 if value.name == "rate" else np.uint64
-            whole = number if value.name == "rate" else number % 2**64
-            at = program.buffers[value.name].offset
-            memory[at : at + 8] = np.array([whole], kind).view(np.uint8)
-        return memory
-
 
 def _memory(size: int) -> Array:
     """Zeroed bytes that start on a cache line."""
     whole = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -whole.ctypes.data % ALIGNMENT
+    start = -_address(whole) % ALIGNMENT
     return whole[start : start + size]
+
+
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _ready(array: Array, dtype: type[np.generic]) -> Array:
+    """The array as the compiled module reads it: contiguous, and beginning at eight bytes."""
+    made = np.ascontiguousarray(array, dtype)
+    return made if _address(made) % 8 == 0 else made.copy()
+
+
+def _usable(images: Array) -> bool:
+    """Whether the compiled module can read images where they lie, however many there are."""
+    known = images.dtype in (np.uint8, np.float32)
+    return known and images.flags.c_contiguous and _address(images) % 8 == 0
+
+
+def _bytes(array: Array) -> Array:
+    return array.reshape(-1).view(np.uint8)
+
+
+def _write_scalars(loaded: _Loaded, fed: dict[str, Array]) -> None:
+    for value in loaded.graph.fed:
+        if value.role != "scalar":
+            continue
+        number = fed[value.name].item()
+        at = loaded.program.buffers[value.name].offset
+        if value.name == "rate":
+            pack_into("<d", loaded.scalars.data, at, number)
+        else:
+            pack_into("<Q", loaded.scalars.data, at, number % 2**64)
 
 
 def _given(fed: dict[str, Array]) -> list[Array]:
     """What the caller feeds, as bytes; labels are copied, for what was checked must stay so."""
-    images = np.require(fed["input"], np.float32, ["C", "A"])
     labels = np.array(fed.get("labels", ()), np.int64)
-    return [images.reshape(-1).view(np.uint8), labels.view(np.uint8)]
+    return [_bytes(_ready(fed["input"], np.float32)), labels.view(np.uint8)]
 
 
 def _result(

@@ -36,11 +36,14 @@ PER_TRANSFORMED = 5.0
 PER_WEIGHT = 128.0
 """Transforming one number of the filters, which is written to memory far away."""
 
-STREAMED_ROWS = 32
+STREAMED_ROWS = 14
 """A product with fewer rows than this waits for its weights."""
 
 DIRECT_SHARE = {"forward": 0.85, "backward": 0.85, "weights": 0.7}
-"""Share of the multipliers' peak that the direct kernels reach."""
+"""Share of the multipliers' peak that the direct kernels reach on long rows of places."""
+
+SHORT_ROW = 4
+"""Places that beginning a row of products costs, which tells where a map's row has few."""
 
 WINOGRAD_SHARE = 0.85
 
@@ -77,7 +80,9 @@ def choose(conv: Convolution, direction: Direction, prepared: bool) -> Choice:
     places = conv.images * conv.out_height * conv.out_width
     taps = conv.rows * conv.columns
     macs = places * taps * conv.depth // conv.groups * conv.filters
-    costs: dict[Algorithm, float] = {"direct": macs / DIRECT_SHARE[direction]}
+    row = conv.out_width * conv.block
+    share = DIRECT_SHARE[direction] * row / (row + SHORT_ROW)
+    costs: dict[Algorithm, float] = {"direct": macs / share}
     if winograd_applies(conv):
         costs["winograd"] = _winograd(conv, direction, prepared)
     return Choice(min(costs, key=lambda name: costs[name]), costs)

@@ -64,15 +64,23 @@ def _pack(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: 
     return packed
 
 
+def _is_depthwise(conv: kernels.Convolution) -> bool:
+    """Whether each channel has one filter of its own; several a channel are left to GEMMs."""
+    return conv.groups == conv.depth == conv.filters
+
+
 def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
     x, weight, *bias = node.inputs
     given = replace(_convolution(lowering, conv, x), has_bias=len(bias))
     made = lowering.make(node.outputs[0])
     operands = (bias[0] if bias else "", made)
+    if _is_depthwise(given):
+        lowering.call("depthwise", (x, weight, *operands), replace(given, packed=0))
+        return
     if _is_stem(lowering, given, x):
         weights = _pack(lowering, given, weight, False)
         chunks = given.images // given.block * given.out_height
-        lowering.call("stem", (lowering.plain(x), weights, *operands), kernels.Stem(given, chunks))
+        lowering.call("stem", (lowering.plain(x), weights, *operands), kernels.Chunked(given, chunks))
         return
     if choose(given, "forward", lowering.prepared).algorithm == "winograd":
         transformed = _transform(lowering, given, weight, False)
@@ -145,6 +153,10 @@ def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
     dy, weight = node.inputs
     (dx,) = node.outputs
     given = _convolution(lowering, conv, dx)
+    if _is_depthwise(given):
+        operands = (dy, weight, "", lowering.make(dx))
+        lowering.call("depthwise_input_grad", operands, replace(given, packed=0))
+        return
     if choose(given, "backward", lowering.prepared).algorithm == "winograd":
         transformed = _transform(lowering, given, weight, True)
         turned = replace(
@@ -183,14 +195,25 @@ MOST_SUMS = 300_000
 """Sums in the transformed domain that one task of Winograd's weight gradient keeps near its core."""
 
 
+LEAST_PLACES = 16
+"""Output pixels from which a partial sum of its own costs a depthwise weight gradient little."""
+
+
 def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) -> None:
     given = _convolution(lowering, conv, x)
     weights = given.rows * given.columns * given.depth // given.groups * given.filters
+    if _is_depthwise(given):
+        places = given.images * given.out_height * given.out_width
+        chunks = max(1, min(MOST_CHUNKS, places // LEAST_PLACES, MOST_PARTIAL_NUMBERS // weights))
+        workspace = lowering.scratch("partial sums", chunks * (weights + given.filters) * 4)
+        parameters = kernels.Chunked(replace(given, packed=0), chunks)
+        lowering.call("depthwise_weight_grad", (x, dy, workspace, dweight, ""), parameters)
+        return
     if _is_stem(lowering, given, x):
         chunks = max(1, min(MOST_CHUNKS, lowering.batch // lowering.block * given.out_height))
         workspace = lowering.scratch("partial sums", chunks * (weights + given.filters) * 4)
         operands = (lowering.plain(x), dy, workspace, dweight, "")
-        lowering.call("stem_weight_grad", operands, kernels.Stem(given, chunks))
+        lowering.call("stem_weight_grad", operands, kernels.Chunked(given, chunks))
         return
     if choose(given, "weights", False).algorithm == "winograd":
         units = -(-tiles_of(given) * given.block // TILE_ROWS)
@@ -246,7 +269,7 @@ def _bias_grad(lowering: Lowering, node: Node) -> None:
     )
 
 
-WEIGHT_GRADIENTS = ("conv_weight_grad", "stem_weight_grad", "winograd_weight_grad")
+WEIGHT_GRADIENTS = ("conv_weight_grad", "depthwise_weight_grad", "stem_weight_grad", "winograd_weight_grad")
 """Kernels that can sum dy beside their own work."""
 
 
@@ -375,8 +398,9 @@ def _batch_norm_grad(lowering: Lowering, node: Node) -> None:
     outputs = tuple(lowering.make(name) for name in node.outputs)
     rows = _rows(lowering, outputs[0])
     workspace = lowering.scratch("sums", _partial_sums(rows, 2, 2))
+    operands = (*node.inputs, "", *outputs, workspace)
     parameters = kernels.NormGradient(rows.rows, rows.depth)
-    lowering.call("batch_norm_grad", (*node.inputs, "", *outputs, workspace), parameters)
+    lowering.call("batch_norm_grad", operands, parameters)
 
 
 def _add(lowering: Lowering, node: Node) -> None:
