@@ -104,8 +104,6 @@ def test_a_layer_is_checked_and_timed(layer: Layer) -> None:
     passes = ["outputs", "gradient by inputs", "gradient by weights"]
     assert [row["what"] for row in rows] == passes
     assert all(row["kernels"] for row in rows)
-    direct = {"conv", "conv_input_grad", "conv_weight_grad"}
-    assert direct & {kernel for row in rows for kernel in row["kernels"]}
     assert all(row["seconds"] > 0 and row["operations"] > 0 for row in rows)
     assert all(row["error"] < 1e-4 for row in rows)
 

@@ -103,6 +103,8 @@ def shape_of(parameters: Any) -> str:
     >>> shape_of(Rows(rows=4096, depth=16))
     '4096×16'
     """
+    if isinstance(parameters, tuple):  # one call for several arrays
+        return f"{len(parameters)} arrays"
     given = getattr(parameters, "convolution", getattr(parameters, "pooling", parameters))
     if isinstance(given, Convolution):
         marks = "".join(
