@@ -80,6 +80,7 @@ struct KernelTable {
   const char* isa;
   const Kernel* kernels;
   int64_t count;
+  int64_t (*multiply_adds)(int64_t rounds, float* number);  // see isa/ceiling.h
 };
 
 }  // namespace hubel

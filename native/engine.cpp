@@ -3,6 +3,7 @@
 #include "denormals.h"
 
 #include <algorithm>
+#include <chrono>
 #include <stdexcept>
 
 namespace hubel {
@@ -63,7 +64,8 @@ Program::Program(const KernelTable& table, const std::vector<Step>& steps, std::
   }
 }
 
-void Program::run(const std::vector<void*>& memories, Threads& threads) const {
+void Program::run(const std::vector<void*>& memories, Threads& threads, double* seconds) const {
+  using Clock = std::chrono::steady_clock;
   const FlushDenormals flush;
   std::vector<void*> operands(most_operands_);
   for (const Bound& step : steps_) {
@@ -71,7 +73,9 @@ void Program::run(const std::vector<void*>& memories, Threads& threads) const {
       const Place& place = step.operands[i];
       operands[i] = place.memory < 0 ? nullptr : static_cast<char*>(memories[place.memory]) + place.offset;
     }
+    const Clock::time_point begun = seconds ? Clock::now() : Clock::time_point{};
     step.kernel->run({operands.data(), step.parameters.data(), step.count, step.kernel->operands}, threads);
+    if (seconds) *seconds++ = std::chrono::duration<double>(Clock::now() - begun).count();
   }
 }
 

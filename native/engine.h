@@ -29,8 +29,11 @@ class Program {
   // operands that are smaller than the kernel needs, misaligned or outside their memory.
   Program(const KernelTable& table, const std::vector<Step>& steps, std::vector<int64_t> memories);
 
-  // Runs every step in order. `memories` are the addresses of the memories, of the sizes given above.
-  void run(const std::vector<void*>& memories, Threads& threads) const;
+  // Runs every step in order. `memories` are the addresses of the memories, of the sizes given above;
+  // `seconds`, where it is given, has room for what each step took.
+  void run(const std::vector<void*>& memories, Threads& threads, double* seconds = nullptr) const;
+
+  int64_t steps() const { return static_cast<int64_t>(steps_.size()); }
 
   const std::vector<int64_t>& memories() const { return memories_; }
   // Bytes of scratch memory that every thread must have reserved before a run.

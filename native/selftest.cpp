@@ -110,6 +110,8 @@ int main(int count, char** arguments) {
     totals.add("threads", "-", scored(done, failures));
     failures = selftest::test_program(&done);
     totals.add("program", "-", scored(done, failures));
+    failures = selftest::test_ceiling(&done);
+    totals.add("ceiling", "-", scored(done, failures));
   }
   std::printf("%lld passed, %lld failed, %lld skipped\n", static_cast<long long>(totals.passed),
               static_cast<long long>(totals.failed), static_cast<long long>(totals.skipped));

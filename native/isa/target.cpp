@@ -29,10 +29,12 @@ namespace {
 
 namespace {
 #include "../kernels/all.h"
-}
+#include "ceiling.h"
+}  // namespace
 
 const KernelTable* table() {
-  static const KernelTable made{HUBEL_NAME(HUBEL_TARGET), kKernels, sizeof(kKernels) / sizeof(kKernels[0])};
+  static const KernelTable made{HUBEL_NAME(HUBEL_TARGET), kKernels, sizeof(kKernels) / sizeof(kKernels[0]),
+                                multiply_adds};
   return &made;
 }
 

@@ -156,5 +156,6 @@ void update_cases(bool small, const Emit& emit);
 // What is no kernel: each gives the failures' texts.
 std::vector<std::string> test_threads(bool small, int64_t* cases);
 std::vector<std::string> test_program(int64_t* cases);
+std::vector<std::string> test_ceiling(int64_t* cases);
 
 }  // namespace selftest

@@ -119,4 +119,24 @@ std::vector<std::string> test_program(int64_t* cases) {
   return failures;
 }
 
+// Multiply-adds by ½ with ½ take every sum from ½ to 1 − 2⁻⁴ in three rounds, exactly: the number that comes
+// back tells how many sums there were, and so how many operations.
+std::vector<std::string> test_ceiling(int64_t* cases) {
+  std::vector<std::string> failures;
+  *cases = 0;
+  for (int i = 0; i < hubel::kIsaCount; ++i) {
+    const hubel::Isa& isa = hubel::kIsas[i];
+    if (!isa.available()) continue;
+    ++*cases;
+    float number = 0.5f;
+    const int64_t operations = isa.table()->multiply_adds(3, &number);
+    const double sums = (static_cast<double>(number) - 0.5) / 0.9375;
+    const auto whole = static_cast<int64_t>(sums);
+    if (whole < 1 || sums != static_cast<double>(whole) || operations % (whole * 3 * 2) != 0)
+      failures.push_back(std::string(isa.name) + ": " + std::to_string(operations) + " operations gave " +
+                         std::to_string(number));
+  }
+  return failures;
+}
+
 }  // namespace selftest

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from math import prod
+from statistics import median
 from struct import pack, pack_into, unpack
 from threading import RLock
+from time import perf_counter
 from weakref import WeakSet
 
 import numpy as np
@@ -20,7 +22,7 @@ from hubel.program import kernels
 from hubel.program.make import make
 from hubel.program.program import ALIGNMENT, Buffer, Call, Memory, Precision, Program
 
-__all__ = ["NativeSession", "instruction_sets"]
+__all__ = ["CallTime", "NativeSession", "instruction_sets"]
 
 OWN: tuple[Memory, ...] = ("arena", "store", "prepared", "scalars", "results")
 GIVEN: tuple[Memory, ...] = ("input", "labels")
@@ -32,9 +34,22 @@ MOST_PROGRAMS = 64
 """Programs kept ready; past them the one not used for longest is made again when needed."""
 
 
+# Runs by which the peak is found, and how long one must be for the clock and the start of the
+# threads not to show in it.
+_PEAK_RUNS, _PEAK_SECONDS = 24, 0.01
+
+
 def instruction_sets() -> tuple[str, ...]:
     """The instruction sets that this build and this processor both have, best first."""
     return tuple(name for name, available in _native.instruction_sets() if available)
+
+
+@dataclass(frozen=True, slots=True)
+class CallTime:
+    """A call of a program, and the seconds that it takes."""
+
+    call: Call
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -151,30 +166,75 @@ class NativeSession:
     def run(self, graph: Graph, feeds: Feeds) -> dict[str, Array]:
         """Runs every node once and gives the graph's outputs by name."""
         fed = check_feeds(graph, feeds)
-        (batch,) = {len(fed[value.name]) for value in graph.fed if value.role == "input"}
         with self._lock:
-            loaded = self._load(graph, batch)
-            program = loaded.program
-            if self._arena.size < program.sizes["arena"]:
-                self._arena = _memory(program.sizes["arena"])
-            results = _memory(program.sizes["results"])
-            _write_scalars(loaded, fed)
+            loaded, own = self._ready(graph, fed)
             given = _given(fed)
-            own = [self._arena, self._store, loaded.prepared, loaded.scalars, results]
-            if program.first and loaded.prepared_for != self._changes:
-                self._machine.run(loaded.first, own, given)
-                loaded.prepared_for = self._changes
+            self._prepare(loaded, own, given)
             self._machine.run(loaded.compiled, own, given)
             self._changes += loaded.updates
+        program, results = loaded.program, own[OWN.index("results")]
         return {
             name: _result(program, results, buffer, shape, dtype)
             for name, (buffer, shape, dtype) in zip(graph.outputs, program.results, strict=True)
         }
 
+    def time_calls(self, graph: Graph, feeds: Feeds, repeats: int = 5) -> tuple[CallTime, ...]:
+        """Every call of the graph's program in order, with the median of what it took.
+
+        The whole program runs `repeats` times after one run that does not count, and changes
+        the persistent values as so many runs would. What is made once for many runs, such as laid
+        out weights in inference, is not among the calls.
+        """
+        fed = check_feeds(graph, feeds)
+        with self._lock:
+            loaded, own = self._ready(graph, fed)
+            given = _given(fed)
+            self._prepare(loaded, own, given)
+            _, *runs = [self._machine.time(loaded.compiled, own, given) for _ in range(1 + repeats)]
+            self._changes += loaded.updates
+        return tuple(
+            CallTime(call, median(seconds))
+            for call, *seconds in zip(loaded.program.calls, *runs, strict=True)
+        )
+
+    def peak(self) -> float:
+        """Floating-point operations a second of multiply-adds on registers: the machine's most.
+
+        Measured in float32 with the session's instruction set and threads, the best of several
+        short runs, in about a quarter of a second.
+        """
+        tasks, rounds, best = 16 * self.threads, 1 << 10, 0.0
+        with self._lock:
+            for _ in range(_PEAK_RUNS):
+                begun = perf_counter()
+                operations = self._machine.multiply_adds(tasks, rounds)
+                seconds = perf_counter() - begun
+                best = max(best, operations / seconds)
+                if seconds < _PEAK_SECONDS:
+                    rounds = int(rounds * min(8.0, 1.5 * _PEAK_SECONDS / seconds))
+        return best
+
     def program(self, graph: Graph, batch: int) -> Program:
         """The program that runs a graph on a batch of that size."""
         with self._lock:
             return self._load(graph, batch).program
+
+    def _ready(self, graph: Graph, fed: dict[str, Array]) -> tuple[_Loaded, list[Array]]:
+        """The program for what was fed, and the engine's own memories for a run of it."""
+        (batch,) = {len(fed[value.name]) for value in graph.fed if value.role == "input"}
+        loaded = self._load(graph, batch)
+        program = loaded.program
+        if self._arena.size < program.sizes["arena"]:
+            self._arena = _memory(program.sizes["arena"])
+        _write_scalars(loaded, fed)
+        results = _memory(program.sizes["results"])
+        return loaded, [self._arena, self._store, loaded.prepared, loaded.scalars, results]
+
+    def _prepare(self, loaded: _Loaded, own: list[Array], given: list[Array]) -> None:
+        """Makes anew what follows from the store alone, if that has changed."""
+        if loaded.program.first and loaded.prepared_for != self._changes:
+            self._machine.run(loaded.first, own, given)
+            loaded.prepared_for = self._changes
 
     def _load(self, graph: Graph, batch: int) -> _Loaded:
         key = (id(graph), batch)
