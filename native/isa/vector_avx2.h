@@ -73,6 +73,17 @@ struct Vector {
     return {_mm256_blendv_ps(b.value, a.value, _mm256_and_ps(larger, ordered))};
   }
 
+  // Number i of vector j becomes number j of vector i.
+  static void transpose(Vector (&v)[8]) {
+    float lanes[8][8];
+    for (int i = 0; i < 8; ++i) v[i].store(lanes[i]);
+    for (int i = 0; i < 8; ++i) {
+      float column[8];
+      for (int j = 0; j < 8; ++j) column[j] = lanes[j][i];
+      v[i] = load(column);
+    }
+  }
+
  private:
   static __m256i mask(int count) {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

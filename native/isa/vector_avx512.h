@@ -49,6 +49,32 @@ struct Vector {
                                  a.value)};
   }
 
+  // Number i of vector j becomes number j of vector i.
+  static void transpose(Vector (&v)[16]) {
+    __m512 pairs[16], fours[16];
+    for (int i = 0; i < 16; i += 2) {
+      pairs[i] = _mm512_unpacklo_ps(v[i].value, v[i + 1].value);
+      pairs[i + 1] = _mm512_unpackhi_ps(v[i].value, v[i + 1].value);
+    }
+    for (int i = 0; i < 16; i += 4)
+      for (int j = 0; j < 2; ++j) {
+        const __m512d a = _mm512_castps_pd(pairs[i + j]), b = _mm512_castps_pd(pairs[i + j + 2]);
+        fours[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+        fours[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+      }
+    // fours[4·g + c] holds, in its quarter q, column 4·q + c of rows 4·g … 4·g + 3.
+    for (int c = 0; c < 4; ++c) {
+      const __m512 low = _mm512_shuffle_f32x4(fours[c], fours[4 + c], 0x88);
+      const __m512 high = _mm512_shuffle_f32x4(fours[c], fours[4 + c], 0xdd);
+      const __m512 far_low = _mm512_shuffle_f32x4(fours[8 + c], fours[12 + c], 0x88);
+      const __m512 far_high = _mm512_shuffle_f32x4(fours[8 + c], fours[12 + c], 0xdd);
+      v[c].value = _mm512_shuffle_f32x4(low, far_low, 0x88);
+      v[4 + c].value = _mm512_shuffle_f32x4(high, far_high, 0x88);
+      v[8 + c].value = _mm512_shuffle_f32x4(low, far_low, 0xdd);
+      v[12 + c].value = _mm512_shuffle_f32x4(high, far_high, 0xdd);
+    }
+  }
+
  private:
   static __m512i upper_halves() {
     return _mm512_castsi256_si512(

@@ -77,4 +77,14 @@ struct Vector {
     }
     return b;
   }
+  // Number i of vector j becomes number j of vector i.
+  static void transpose(Vector (&v)[4]) {
+    float lanes[4][4];
+    for (int i = 0; i < 4; ++i) v[i].store(lanes[i]);
+    for (int i = 0; i < 4; ++i) {
+      float column[4];
+      for (int j = 0; j < 4; ++j) column[j] = lanes[j][i];
+      v[i] = load(column);
+    }
+  }
 };

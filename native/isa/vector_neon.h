@@ -73,4 +73,14 @@ struct Vector {
     const uint32x4_t ordered = vceqq_f32(y.value, y.value);
     return {vbslq_f32(vbicq_u32(ordered, smaller), a.value, b.value)};
   }
+  // Number i of vector j becomes number j of vector i.
+  static void transpose(Vector (&v)[4]) {
+    float lanes[4][4];
+    for (int i = 0; i < 4; ++i) v[i].store(lanes[i]);
+    for (int i = 0; i < 4; ++i) {
+      float column[4];
+      for (int j = 0; j < 4; ++j) column[j] = lanes[j][i];
+      v[i] = load(column);
+    }
+  }
 };

@@ -134,12 +134,27 @@ struct Sweep {
   const float* bias;
   const T* gate;
   bool relu;
-  const float** rows;  // in scratch memory: the source's row that each tap down reads, or null
+  int64_t before, after;  // pixels of zeros that copies of rows have at their ends
+  const float** rows;     // in scratch memory: the source's row that each tap down reads, or null
   void* room;
+
+  // Single images are read from copies with zeros at the edges, or every edge would be a product of one row.
+  void pad() {
+    const int64_t reach = (along.taps - 1) * along.tap_step;
+    const int64_t first = along.shift + lesser(0, reach);
+    const int64_t last = along.shift + (target.width - 1) * along.scale + greater(0, reach);
+    if (source.block > 1 || along.divisor > 1) return;
+    before = greater(0, -first);
+    after = greater(0, last + 1 - along.sources);
+    along.shift += before;
+    along.sources += before + after;
+  }
+  bool copied() const { return kCopied<T> || before + after > 0; }
+  int64_t copy() const { return source.row() + (before + after) * source.pixel(); }
 
   // What a thread needs besides: pointers to rows, the operands of a product, copies of rows as floats.
   int64_t scratch() const {
-    const int64_t copies = kCopied<T> ? product(down.taps, source.row(), 4) : 0;
+    const int64_t copies = copied() ? product(down.taps, copy(), 4) : 0;
     return product(down.taps, sizeof(float*)) + Batch::bytes(product(down.taps, along.taps)) + copies + kLine;
   }
   void use(void* scratch) {
@@ -153,7 +168,7 @@ struct Sweep {
     for (int64_t r = 0; r < down.taps; ++r) {
       int64_t sy;
       const bool inside = down.reads(y, r, &sy) && sy >= 0 && sy < down.sources;
-      rows[r] = inside ? as_floats(from + source.at(b, sy, 0), source.row(), copies + r * source.row()) : nullptr;
+      rows[r] = inside ? read_row(from + source.at(b, sy, 0), copies + r * copy()) : nullptr;
     }
   }
 
@@ -170,6 +185,18 @@ struct Sweep {
   }
 
  private:
+  const float* read_row(const T* row, float* to) const {
+    const int64_t size = source.row(), begin = before * source.pixel();
+    if (before + after == 0) return as_floats(row, size, to);
+    for (int64_t i = 0; i < begin; ++i) to[i] = 0.0f;
+    for (int64_t i = begin + size; i < copy(); ++i) to[i] = 0.0f;
+    for (int64_t i = 0; i < size; i += Vector::kWidth) {
+      const int width = static_cast<int>(lesser(Vector::kWidth, size - i));
+      store(load(row + i, width), to + begin + i, width);
+    }
+    return to;
+  }
+
   void run(int64_t b, int64_t y, const Segment& segment) const {
     // Pixels of a segment follow one another evenly in memory if they are whole neighbours or single
     // images; otherwise each is a run of its own.
@@ -266,11 +293,11 @@ static bool conv_sizes(const void* parameters, int64_t* bytes) {
   const auto& given = *static_cast<const SweepCall*>(parameters);
   const ConvCall& p = given.conv;
   if (!given.sensible()) return false;
-  bytes[0] = product(p.x().size(), sizeof(T));
+  bytes[0] = product(p.x().size(), kBytes<T>);
   const int64_t panels = packed_size(p.taps(), p.group_depth(), p.group_filters(), p.groups);
   bytes[1] = product(p.packed ? panels : p.weights(), 4);
   bytes[2] = p.has_bias ? product(p.filters, 4) : 0;
-  bytes[3] = product(p.y().size(), sizeof(T));
+  bytes[3] = product(p.y().size(), kBytes<T>);
   return true;
 }
 
@@ -332,7 +359,10 @@ static Sweep<T> backward_sweep(const ConvCall& p) {
 // Enough for either direction.
 template <class T>
 static int64_t scratch(const SweepCall& given) {
-  return greater(forward_sweep<T>(given.conv).scratch(), backward_sweep<T>(given.conv).scratch());
+  Sweep<T> forward = forward_sweep<T>(given.conv), backward = backward_sweep<T>(given.conv);
+  forward.pad();
+  backward.pad();
+  return greater(forward.scratch(), backward.scratch());
 }
 
 template <class T>
@@ -340,6 +370,7 @@ static void conv(const Call& call, Threads& threads) {
   const auto& cut = call.as<SweepCall>();
   const ConvCall& p = cut.conv;
   Sweep<T> sweep = forward_sweep<T>(p);
+  sweep.pad();
   sweep.from = call.at<T>(0);
   sweep.weights = call.at<float>(1);
   sweep.bias = p.has_bias ? call.at<float>(2) : nullptr;
@@ -362,10 +393,10 @@ static bool conv_input_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& given = *static_cast<const SweepCall*>(parameters);
   const ConvCall& p = given.conv;
   if (!given.sensible() || !p.packed) return false;
-  bytes[0] = product(p.y().size(), sizeof(T));
+  bytes[0] = product(p.y().size(), kBytes<T>);
   bytes[1] = product(packed_size(p.taps(), p.group_filters(), p.group_depth(), p.groups), 4);
-  bytes[2] = p.has_gate ? product(p.x().size(), sizeof(T)) : 0;
-  bytes[3] = product(p.x().size(), sizeof(T));
+  bytes[2] = p.has_gate ? product(p.x().size(), kBytes<T>) : 0;
+  bytes[3] = product(p.x().size(), kBytes<T>);
   return true;
 }
 
@@ -374,6 +405,7 @@ static void conv_input_grad(const Call& call, Threads& threads) {
   const auto& cut = call.as<SweepCall>();
   const ConvCall& p = cut.conv;
   Sweep<T> sweep = backward_sweep<T>(p);
+  sweep.pad();
   sweep.from = call.at<T>(0);
   sweep.weights = call.at<float>(1);
   sweep.gate = p.has_gate ? call.at<T>(2) : nullptr;
@@ -394,17 +426,26 @@ template <class T>
 static bool conv_weight_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const WeightGradCall*>(parameters);
   if (!p.conv.sensible() || !moderate(p) || p.chunks < 1 || p.parts < 1) return false;
-  bytes[0] = product(p.conv.x().size(), sizeof(T));
-  bytes[1] = product(p.conv.y().size(), sizeof(T));
+  bytes[0] = product(p.conv.x().size(), kBytes<T>);
+  bytes[1] = product(p.conv.y().size(), kBytes<T>);
   bytes[2] = product(p.chunks, (p.chunks > 1 ? p.conv.weights() : 0) + p.conv.filters, 4);
   bytes[3] = product(p.conv.weights(), 4);
   bytes[4] = p.conv.has_bias ? product(p.conv.filters, 4) : 0;
   return true;
 }
 
+// Adds rows to sum; four sums grow side by side, so that none waits for its last addition.
 static void add_rows(const float* rows, int64_t count, int64_t depth, float* sum) {
-  for (int64_t row = 0; row < count; ++row, rows += depth)
-    for (int64_t k = 0; k < depth; ++k) sum[k] += rows[k];
+  for (int64_t k = 0; k < depth; k += Vector::kWidth) {
+    const int width = static_cast<int>(lesser(Vector::kWidth, depth - k));
+    Vector part[4] = {load(sum + k, width), Vector::zero(), Vector::zero(), Vector::zero()};
+    const float* from = rows + k;
+    int64_t row = 0;
+    for (; row + 4 <= count; row += 4)
+      for (int i = 0; i < 4; ++i, from += depth) part[i] = part[i] + load(from, width);
+    for (; row < count; ++row, from += depth) part[0] = part[0] + load(from, width);
+    store((part[0] + part[1]) + (part[2] + part[3]), sum + k, width);
+  }
 }
 
 // One pass works on rows of output maps, numbered block by block, that keep about this many GEMM rows of x

@@ -44,26 +44,53 @@ struct Narrow {
 
   // One row of the source as [channel][column][image], zeros outside.
   void turn(const T* from, float* to) const {
-    const int64_t depth = sweep.source.depth, width = sweep.source.width;
-    for (int64_t x = 0; x < columns; ++x) {
-      const int64_t sx = first + x;
-      const bool inside = sx >= 0 && sx < width;
-      const T* pixel = from + (inside ? sx : 0) * p.block * depth;
-      for (int64_t c = 0; c < depth; ++c)
-        for (int64_t i = 0; i < p.block; ++i)
-          to[c * row() + x * p.block + i] = inside ? widened(pixel[i * depth + c]) : 0.0f;
+    const int64_t depth = sweep.source.depth;
+    const int64_t begin = greater(0, -first) * p.block;
+    const int64_t end = lesser(columns, sweep.source.width - first) * p.block;
+    for (int64_t c = 0; c < depth; ++c) {
+      for (int64_t at = 0; at < begin; ++at) to[c * row() + at] = 0.0f;
+      for (int64_t at = end; at < row(); ++at) to[c * row() + at] = 0.0f;
     }
+    from += first * p.block * depth;
+    for (int64_t at = begin; at < end; at += Vector::kWidth)
+      for (int64_t c = 0; c < depth; c += Vector::kWidth) {
+        Vector v[Vector::kWidth];
+        const int count = static_cast<int>(lesser(Vector::kWidth, end - at));
+        const int channels = static_cast<int>(lesser(Vector::kWidth, depth - c));
+        if (depth == 1) {
+          v[0] = load(from + at, count);
+        } else {
+          for (int i = 0; i < Vector::kWidth; ++i)
+            v[i] = i < count ? load(from + (at + i) * depth + c, channels) : Vector::zero();
+          Vector::transpose(v);
+        }
+        for (int i = 0; i < channels; ++i) store(v[i], to + (c + i) * row() + at, count);
+      }
   }
 
   // Sums [channel][column][image] to the target's own order, finished.
   void finish(const float* sums, const float* bias, const T* gate, T* to) const {
     const int64_t depth = sweep.target.depth;
-    for (int64_t at = 0; at < made(); ++at)
-      for (int64_t k = 0; k < depth; ++k) {
-        float sum = sums[k * made() + at] + (bias ? bias[k] : 0.0f);
-        if (p.relu) sum = sum < 0.0f ? 0.0f : sum;
-        if (gate && widened(gate[at * depth + k]) <= 0.0f) sum = 0.0f;
-        put(to + at * depth + k, sum);
+    for (int64_t at = 0; at < made(); at += Vector::kWidth)
+      for (int64_t k = 0; k < depth; k += Vector::kWidth) {
+        Vector v[Vector::kWidth];
+        const int count = static_cast<int>(lesser(Vector::kWidth, made() - at));
+        const int channels = static_cast<int>(lesser(Vector::kWidth, depth - k));
+        for (int i = 0; i < Vector::kWidth; ++i) {
+          if (i >= channels) {
+            v[i] = Vector::zero();
+            continue;
+          }
+          v[i] = load(sums + (k + i) * made() + at, count);
+          if (bias) v[i] = v[i] + Vector::all(bias[k + i]);
+          if (p.relu) v[i] = Vector::positive(v[i]);
+        }
+        Vector::transpose(v);
+        for (int i = 0; i < count; ++i) {
+          const int64_t place = (at + i) * depth + k;
+          if (gate) v[i] = Vector::where_positive(load(gate + place, channels), v[i]);
+          store(v[i], to + place, channels);
+        }
       }
   }
 };

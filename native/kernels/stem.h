@@ -87,18 +87,15 @@ struct StemRows {
   }
   template <class T>
   void copy(const T* from, int64_t pixel, float* to, int64_t count) const {
+    const int64_t apart = step();
     if (p.depth == 1)
-      copy_of<1>(from, pixel, to, count);
-    else if (p.depth == 3)
-      copy_of<3>(from, pixel, to, count);
+      for (int64_t x = 0; x < count; ++x) to[x * apart] = widened(from[x * pixel]);
     else
-      copy_of<0>(from, pixel, to, count);
-  }
-  template <int kDepth, class T>
-  void copy_of(const T* from, int64_t pixel, float* to, int64_t count) const {
-    const int64_t depth = kDepth ? kDepth : p.depth, apart = step();
-    for (int64_t x = 0; x < count; ++x, from += pixel, to += apart)
-      for (int64_t c = 0; c < depth; ++c) to[c] = widened(from[c]);
+      for (int64_t x = 0; x < count; ++x, from += pixel, to += apart)
+        for (int64_t c = 0; c < p.depth; c += Vector::kWidth) {
+          const int some = static_cast<int>(lesser(Vector::kWidth, p.depth - c));
+          store(load(from + c, some), to + c, some);
+        }
   }
 };
 
@@ -180,13 +177,15 @@ static bool stem_weight_grad_sizes(const void* parameters, int64_t* bytes) {
   return true;
 }
 
-// dW = Σ xᵀ·dy, whose rows are the numbers of a window, and dbias = Σ dy.
+// dW = Σ xᵀ·dy, whose rows are the numbers of a window, and dbias = Σ dy. Filters too few to fill a vector are
+// the rows instead: dWᵀ = Σ dyᵀ·x.
 template <class T>
 static void stem_weight_grad(const Call& call, Threads& threads) {
   const auto& given = call.as<StemCall>();
   const ConvCall& p = given.conv;
   const Maps from = p.y();
   const int64_t rows = from.blocks() * from.height, weights = p.weights();
+  const bool few = p.filters < Vector::kWidth;
   float* partial_bias = call.at<float>(2);
   float* partial = partial_bias + given.chunks * p.filters;
   float* bias = p.has_bias ? call.at<float>(4) : nullptr;
@@ -202,17 +201,21 @@ static void stem_weight_grad(const Call& call, Threads& threads) {
       const int64_t b = row / from.height, oy = row % from.height;
       const float* dy = as_floats(call.at<T>(1) + from.at(b, oy, 0), from.row(), copy);
       read_stem<T>(call, x, b, oy);
-      for (int64_t image = 0; image < p.block; ++image) batch.add(x.at(image), dy + image * p.filters);
+      const int64_t x_step = p.stride_x * x.step(), dy_step = from.pixel();
+      for (int64_t image = 0; image < p.block; ++image) {
+        const float* filters = dy + image * p.filters;
+        few ? batch.add(filters, x.at(image)) : batch.add(x.at(image), filters);
+      }
       Brgemm<float> g{};
-      g.rows = given.window();
-      g.columns = p.filters;
+      g.rows = few ? p.filters : given.window();
+      g.columns = few ? given.window() : p.filters;
       g.inner = p.out_width;
       g.row_step = 1;
-      g.inner_step = p.stride_x * x.step();
-      g.b_step = from.pixel();
+      g.inner_step = few ? dy_step : x_step;
+      g.b_step = few ? x_step : dy_step;
       g.panel_step = kPanel;
       g.c = sum;
-      g.c_step = p.filters;
+      g.c_step = g.columns;
       g.accumulate = true;
       batch.run(g);
       if (bias) add_rows(dy, p.out_width * p.block, p.filters, bias_sum);
@@ -221,6 +224,7 @@ static void stem_weight_grad(const Call& call, Threads& threads) {
   add_partial_sums(partial, given.chunks, weights, partial, threads);
   const StemWeightsCall order{p.rows, p.columns, p.depth, p.filters};
   for (int64_t at = 0; at < given.window(); ++at)
-    for (int64_t k = 0; k < p.filters; ++k) call.at<float>(3)[order.source(at) + k] = partial[at * p.filters + k];
+    for (int64_t k = 0; k < p.filters; ++k)
+      call.at<float>(3)[order.source(at) + k] = partial[few ? k * given.window() + at : at * p.filters + k];
   if (bias) add_partial_sums(partial_bias, given.chunks, p.filters, bias, threads);
 }

@@ -10,7 +10,6 @@
 constexpr int64_t kTileSide = 4;                           // outputs of a tile, along either axis
 constexpr int64_t kTileReach = 6;                          // inputs that they read
 constexpr int64_t kPoints = kTileReach * kTileReach;       // products of a tile
-constexpr int64_t kTileRows = 64;                          // of the matrices that are worked on at once
 
 static Vector times(float factor, Vector x, Vector plus) {
   return Vector::multiply_add(Vector::all(factor), x, plus);
@@ -92,19 +91,6 @@ static inline void both_axes(const Axis1& axis, const Read& read, const Write& w
   }
 }
 
-template <class T>
-static Vector load_some(const T* from, int count) {
-  return count == Vector::kWidth ? Vector::load(from) : Vector::load(from, count);
-}
-
-template <class T>
-static void store_some(Vector x, T* to, int count) {
-  if (count == Vector::kWidth)
-    x.store(to);
-  else
-    x.store(to, count);
-}
-
 // Calls visit(number, row · step + column, count) for every vector of a block × depth pixel: where it lies in
 // the pixel, where in rows that are `step` apart, and how many of its numbers there are.
 template <class Visit>
@@ -125,11 +111,12 @@ struct Tiles {
   const ConvCall& p;
   int64_t down, along, each;
 
-  explicit Tiles(const ConvCall& conv)
+  // `rows` of the matrices are worked on at once.
+  Tiles(const ConvCall& conv, int64_t rows)
       : p(conv),
         down(pieces(conv.out_height, kTileSide)),
         along(pieces(conv.out_width, kTileSide)),
-        each(greater(1, kTileRows / conv.block)) {}
+        each(greater(1, rows / conv.block)) {}
 
   int64_t count() const { return p.images / p.block * down * along; }
   int64_t rows() const { return each * p.block; }
@@ -160,7 +147,7 @@ struct Tiles {
       pixels<kTileReach>(maps, x, b, ty * kTileSide - p.top, tx * kTileSide - p.left, outside, pixel);
       float* to = v + (tile - first) * p.block * step;
       vectors_of(p.block, p.depth, step, [&](int64_t e, int64_t at, int count) {
-        both_axes<6, 6>(input_axis, [&](int i, int j) { return load_some(pixel[i * 6 + j] + e, count); },
+        both_axes<6, 6>(input_axis, [&](int i, int j) { return load(pixel[i * 6 + j] + e, count); },
                         [&](int i, int j, Vector t) { t.store(to + (i * 6 + j) * point + at); });
       });
     }
@@ -209,19 +196,21 @@ static void winograd_weights(const Call& call, Threads& threads) {
 
 struct WinogradCall {
   ConvCall conv;
+  int64_t rows;   // of the matrices that are worked on at once
   int64_t parts;  // the panels of filters are shared out among so many tasks
 };
 
 template <class T>
 static bool winograd_sizes(const void* parameters, int64_t* bytes) {
-  const auto& p = static_cast<const WinogradCall*>(parameters)->conv;
-  if (!moderate(*static_cast<const WinogradCall*>(parameters)) || !winograd_applies(p)) return false;
-  bytes[0] = product(p.x().size(), sizeof(T));
+  const auto& given = *static_cast<const WinogradCall*>(parameters);
+  const ConvCall& p = given.conv;
+  if (!moderate(given) || !winograd_applies(p)) return false;
+  bytes[0] = product(p.x().size(), kBytes<T>);
   bytes[1] = product(winograd_size(p.depth, p.filters), 4);
   bytes[2] = p.has_bias ? product(p.filters, 4) : 0;
-  bytes[3] = p.has_gate ? product(p.y().size(), sizeof(T)) : 0;
-  bytes[4] = product(p.y().size(), sizeof(T));
-  return static_cast<const WinogradCall*>(parameters)->parts > 0;
+  bytes[3] = p.has_gate ? product(p.y().size(), kBytes<T>) : 0;
+  bytes[4] = product(p.y().size(), kBytes<T>);
+  return given.rows > 0 && given.parts > 0;
 }
 
 static int64_t m_point(const Tiles& tiles) { return tiles.rows() * kPanel + 16; }
@@ -229,7 +218,7 @@ static int64_t m_point(const Tiles& tiles) { return tiles.rows() * kPanel + 16; 
 template <class T>
 static int64_t scratch(const WinogradCall& given) {
   const ConvCall& p = given.conv;
-  const Tiles tiles(p);
+  const Tiles tiles(p, given.rows);
   return 4 * (tiles.x_numbers() + kPoints * m_point(tiles) + p.x().pixel() + Vector::kWidth);
 }
 
@@ -250,15 +239,15 @@ static void finish_tiles(const Tiles& tiles, int64_t first, int64_t last, int64_
         const float* from = m + ((tile - first) * p.block + image) * kPanel + c;
         const int count = static_cast<int>(lesser(Vector::kWidth, width - c));
         const int64_t at = corner + image * p.filters + c;
-        const Vector offset = bias ? load_some(bias + panel * kPanel + c, count) : Vector::zero();
+        const Vector offset = bias ? load(bias + panel * kPanel + c, count) : Vector::zero();
         both_axes<6, 4>(output_axis, [&](int i, int j) { return Vector::load(from + (i * 6 + j) * point); },
                         [&](int i, int j, Vector sum) {
                           if (i >= height || j >= length) return;
                           const int64_t to = at + i * maps.row() + j * maps.pixel();
                           sum = sum + offset;
                           if (p.relu) sum = Vector::positive(sum);
-                          if (gate) sum = Vector::where_positive(load_some(gate + to, count), sum);
-                          store_some(sum, y + to, count);
+                          if (gate) sum = Vector::where_positive(load(gate + to, count), sum);
+                          store(sum, y + to, count);
                         });
       }
   }
@@ -269,7 +258,7 @@ template <class T>
 static void winograd(const Call& call, Threads& threads) {
   const auto& given = call.as<WinogradCall>();
   const ConvCall& p = given.conv;
-  const Tiles tiles(p);
+  const Tiles tiles(p, given.rows);
   const int64_t panels = pieces(p.filters, kPanel), units = pieces(tiles.count(), tiles.each);
   const float* weights = call.at<float>(1);
   threads.each_worker(units * given.parts, [&](int64_t task, int worker) {
@@ -306,6 +295,7 @@ static void winograd(const Call& call, Threads& threads) {
 
 struct WinogradGradCall {
   ConvCall conv;
+  int64_t rows;
   int64_t chunks;  // of the tiles: each makes a partial sum
   int64_t parts;   // of the panels of filters
 };
@@ -316,7 +306,8 @@ struct WinogradGrad {
   int64_t panels;  // of a part, at most
 
   explicit WinogradGrad(const WinogradGradCall& given)
-      : tiles(given.conv), panels(pieces(pieces(given.conv.filters, kPanel), given.parts)) {}
+      
+      : tiles(given.conv, given.rows), panels(pieces(pieces(given.conv.filters, kPanel), given.parts)) {}
 
   int64_t d_panel() const { return tiles.rows() * kPanel; }
   int64_t d_point() const { return panels * d_panel() + 16; }
@@ -331,9 +322,9 @@ template <class T>
 static bool winograd_weight_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& given = *static_cast<const WinogradGradCall*>(parameters);
   const ConvCall& p = given.conv;
-  if (!moderate(given) || !winograd_applies(p) || given.chunks <= 0 || given.parts <= 0) return false;
-  bytes[0] = product(p.x().size(), sizeof(T));
-  bytes[1] = product(p.y().size(), sizeof(T));
+  if (!moderate(given) || !winograd_applies(p) || given.rows <= 0 || given.chunks <= 0 || given.parts <= 0) return false;
+  bytes[0] = product(p.x().size(), kBytes<T>);
+  bytes[1] = product(p.y().size(), kBytes<T>);
   bytes[2] = product(given.chunks, (given.chunks > 1 ? p.weights() : 0) + p.filters, 4);
   bytes[3] = product(p.weights(), 4);
   bytes[4] = p.has_bias ? product(p.filters, 4) : 0;
@@ -361,7 +352,7 @@ static void transform_gradient(const WinogradGrad& work, const T* dy, const T* o
           const int64_t e = image * maps.depth + panel * kPanel + c;
           const int count = static_cast<int>(lesser(Vector::kWidth, width - c));
           float* at = d + (panel - from) * work.d_panel() + ((tile - first) * maps.block + image) * kPanel + c;
-          both_axes<4, 6>(gradient_axis, [&](int i, int j) { return load_some(pixel[i * 4 + j] + e, count); },
+          both_axes<4, 6>(gradient_axis, [&](int i, int j) { return load(pixel[i * 4 + j] + e, count); },
                           [&](int i, int j, Vector t) { t.store(at + (i * 6 + j) * work.d_point()); });
         }
     }
@@ -380,7 +371,7 @@ static void finish_weights(const WinogradGrad& work, const float* q, int64_t fro
         both_axes<6, 3>(filter_gradient_axis,
                         [&](int i, int j) { return Vector::load(at + (i * 6 + j) * work.q_point()); },
                         [&](int i, int j, Vector w) {
-                          store_some(w, made + (i * 3 + j) * p.depth * p.filters, count);
+                          store(w, made + (i * 3 + j) * p.depth * p.filters, count);
                         });
       }
 }

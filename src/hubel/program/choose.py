@@ -11,7 +11,6 @@ from hubel.program.kernels import PANEL, Convolution
 
 __all__ = [
     "POINTS",
-    "TILE_ROWS",
     "Algorithm",
     "Choice",
     "Direction",
@@ -27,9 +26,6 @@ Direction: TypeAlias = Literal["forward", "backward", "weights"]
 
 POINTS, SIDE = 36, 4
 """F(4×4, 3×3): numbers of a tile in the transformed domain, and its outputs along a side."""
-
-TILE_ROWS = 64
-"""Rows of the matrices that Winograd works on at once; kTileRows in native/kernels/winograd.h."""
 
 # Costs are in multiplications. They were measured with AVX-512, where two vectors of sixteen are
 # multiplied a cycle: a cycle costs 32.
@@ -52,8 +48,11 @@ TRANSFORMED = 5.0
 TRANSFORMED_WEIGHT = 128.0
 """Transforming one number of the filters, which is written to memory far away."""
 
-STREAMED_ROWS = 14
-"""A product with fewer rows than this waits for its weights."""
+STREAMED_ROWS, FAR_ROWS = 14, 40
+"""A product with fewer rows waits for its weights: where they are in a near cache, or far away."""
+
+NEAR_WEIGHTS = 2**20
+"""Weights that all cores together keep in a near cache: 4 MiB."""
 
 MOVED = 32.0
 """Copying one number to another order, or back."""
@@ -147,7 +146,8 @@ def _winograd(problem: Problem) -> float:
     if problem.direction == "weights":
         products = tiles * weights / ACROSS_SHARE
     else:
-        products = max(tiles, STREAMED_ROWS) * weights / SHARE
+        waits = STREAMED_ROWS if weights <= NEAR_WEIGHTS else FAR_ROWS
+        products = max(tiles, waits) * weights / SHARE
     transforms = tiles * POINTS * (_vectors(inner) + _vectors(columns)) * TRANSFORMED
     laid = problem.prepared and problem.direction != "weights"
     return products + transforms + (0.0 if laid else weights * TRANSFORMED_WEIGHT)

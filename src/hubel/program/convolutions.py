@@ -10,7 +10,7 @@ from typing import TypeAlias
 from hubel.graph.op import Node
 from hubel.graph.ops.conv import Conv, Window
 from hubel.program import kernels
-from hubel.program.choose import POINTS, TILE_ROWS, Problem, choose, tiles_of
+from hubel.program.choose import POINTS, Problem, choose, tiles_of
 from hubel.program.lowering import Lowering, as_map
 
 __all__ = ["CONVOLUTIONS", "Rule"]
@@ -22,6 +22,9 @@ MANY_ROWS = 64
 
 NEAR_WEIGHTS = 2**17
 """Weights that stay near a core: half a MiB."""
+
+TILE_ROWS = (64, 32, 16, 8)
+"""Rows of the matrices that Winograd works on at once: many, that weights are read seldom."""
 
 TASKS = 32
 """Tasks that a piece of work is cut into, by its size alone, so that every thread has some."""
@@ -136,22 +139,27 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
         case "depthwise":
             places = given.images * given.out_height * given.out_width
             chunks = max(1, min(TASKS, places // LEAST_PLACES, most))
-            cut = kernels.Chunked(replace(given, packed=0), chunks)
-            call("depthwise_weight_grad", x, chunks, True, cut)
+            depthwise = kernels.Chunked(replace(given, packed=0), chunks)
+            call("depthwise_weight_grad", x, chunks, True, depthwise)
         case "stem":
             chunks = max(1, min(TASKS, rows))
             stem = kernels.Stem(given, chunks, int(images))
             call("stem_weight_grad", _stem_source(lowering, x), chunks, True, stem)
         case "winograd":
-            units = -(-tiles_of(given) * given.block // TILE_ROWS)
+            rows = TILE_ROWS[0]
+            units = -(-tiles_of(given) * given.block // rows)
             sums = POINTS * given.depth * given.filters
             parts = min(-(-given.filters // kernels.PANEL), -(-sums // MOST_SUMS))
             chunks = max(1, min(TASKS // parts, units // 2))
-            call("winograd_weight_grad", x, chunks, chunks > 1, kernels.Cut(given, chunks, parts))
+            cut = kernels.WinogradGradient(given, rows, chunks, parts)
+            call("winograd_weight_grad", x, chunks, chunks > 1, cut)
         case _:
-            chunks = max(1, min(TASKS, rows, most))
             panels = -(-(given.filters // given.groups) // kernels.PANEL)
-            parts = min(given.groups * panels * given.rows * given.columns, -(-TASKS // chunks))
+            units = given.groups * panels * given.rows * given.columns
+            # One place has nothing that neighbouring taps share: cut by weights, without partial sums.
+            single = given.out_height * given.out_width == 1 and units >= FEW_TASKS
+            chunks = 1 if single else max(1, min(TASKS, rows, most))
+            parts = min(units, -(-TASKS // chunks))
             call("conv_weight_grad", x, chunks, chunks > 1, kernels.Cut(given, chunks, parts))
 
 
@@ -204,10 +212,12 @@ def _turned(conv: kernels.Convolution) -> kernels.Convolution:
 
 
 def _winograd(lowering: Lowering, conv: kernels.Convolution, operands: tuple[str, ...]) -> None:
-    """Few tiles are cut by filters too, so that every thread has some."""
-    units = -(-tiles_of(conv) * conv.block // TILE_ROWS)
-    parts = min(-(-conv.filters // kernels.PANEL), -(-FEW_TASKS // units))
-    lowering.call("winograd", operands, kernels.Winograd(conv, parts))
+    """Few tiles are cut by filters, and finer where that gives every thread too little."""
+    tiles, panels = tiles_of(conv) * conv.block, -(-conv.filters // kernels.PANEL)
+    enough = (rows for rows in TILE_ROWS if -(-tiles // rows) * panels >= FEW_TASKS)
+    rows = next(enough, TILE_ROWS[-1])
+    parts = min(panels, -(-FEW_TASKS // -(-tiles // rows)))
+    lowering.call("winograd", operands, kernels.Winograd(conv, rows, parts))
 
 
 def _cut(conv: kernels.Convolution, height: int, columns: int) -> kernels.Cut:

@@ -148,9 +148,20 @@ class Chunked:
 
 @dataclass(frozen=True, slots=True)
 class Winograd:
-    """A convolution by tiles; its panels of filters are shared out among `parts` tasks."""
+    """A convolution by tiles, `rows` of their matrices at once; filters are cut into `parts`."""
 
     convolution: Convolution
+    rows: int
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class WinogradGradient:
+    """The gradient by the weights, by tiles: `chunks` of these, and `parts` of the filters."""
+
+    convolution: Convolution
+    rows: int
+    chunks: int
     parts: int
 
 
@@ -364,7 +375,9 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "stem_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Stem, maps=True),
         "winograd_weights": Kernel("weight packed>", PackWeights),
         "winograd": Kernel("x weights bias? gate? y>", Winograd, maps=True),
-        "winograd_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),
+        "winograd_weight_grad": Kernel(
+            "x dy workspace> dweight> dbias?>", WinogradGradient, maps=True
+        ),
         "max_pool": Kernel("x y> index>", Pooling, maps=True),
         "max_pool_grad": Kernel("dy index gate? dx>", MaxPoolGradient, maps=True),
         "average_pool": Kernel("x y>", Pooling, maps=True),
