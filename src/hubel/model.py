@@ -370,6 +370,8 @@ class Model:
         return {value.name: value for value in whole.with_role("slot")}
 
     def _prepared(self, images: NDArray[Any]) -> Array:
+        if self.preprocess is None and images.dtype == np.float32:
+            return images
         indices = np.arange(len(images))
         factors = preprocessing.factors(self.preprocess, images)
         return self.session.assemble(images, indices, None, factors)
@@ -385,9 +387,9 @@ class Model:
             self.session.run(graph, {"input": self._prepared(images[start : start + batch_size])})
             for start in range(0, len(images), batch_size)
         ]
-        return {
-            name: np.concatenate([part[name] for part in parts])[:count] for name in graph.outputs
-        }
+        if len(parts) == 1:
+            return {name: made[:count] for name, made in parts[0].items()}
+        return {name: np.concatenate([part[name] for part in parts]) for name in graph.outputs}
 
 
 def load(

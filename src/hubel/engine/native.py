@@ -101,6 +101,7 @@ class NativeSession:
         self._changes = 0
         self._arena = _memory(0)
         self._loaded: dict[tuple[int, int], _Loaded] = {}
+        self._assemblers: dict[tuple[kernels.Assembly, tuple[int, ...]], _native.Program] = {}
 
     @property
     def isa(self) -> str:
@@ -157,11 +158,19 @@ class NativeSession:
         parameters = kernels.Assembly(
             len(images), count, height, width, depth, int(is_bytes), int(is_moved), len(scale)
         )
-        operands = [(number, 0, sizes[number]) for number in (*range(1, len(sizes)), 0)]
-        step = ("assemble", operands, [_word(x) for x in kernels.words(parameters)])
-        program = _native.Program(self._alone, [step], sizes)
-        self._alone.run(program, memories[:1], memories[1:])
+        self._alone.run(self._assembler(parameters, tuple(sizes)), memories[:1], memories[1:])
         return batch
+
+    def _assembler(self, parameters: kernels.Assembly, sizes: tuple[int, ...]) -> _native.Program:
+        """The program of one call, made once for such batches: the first memory is what it makes."""
+        key = (parameters, sizes)
+        if key not in self._assemblers:
+            operands = [(number, 0, sizes[number]) for number in (*range(1, len(sizes)), 0)]
+            step = ("assemble", operands, [_word(x) for x in kernels.words(parameters)])
+            if len(self._assemblers) >= MOST_PROGRAMS:
+                self._assemblers.clear()
+            self._assemblers[key] = _native.Program(self._alone, [step], list(sizes))
+        return self._assemblers[key]
 
     def run(self, graph: Graph, feeds: Feeds) -> dict[str, Array]:
         """Runs every node once and gives the graph's outputs by name."""
