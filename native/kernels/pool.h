@@ -78,6 +78,16 @@ static Vector load_index(const Index* p, int width) {
   return Vector::load(lanes);
 }
 
+template <class Index>
+static void store_index(Vector position, Index* index, int width) {
+  float lanes[Vector::kWidth];
+  position.store(lanes);
+  if (width == Vector::kWidth)
+    for (int e = 0; e < Vector::kWidth; ++e) index[e] = static_cast<Index>(static_cast<int>(lanes[e]));
+  else
+    for (int e = 0; e < width; ++e) index[e] = static_cast<Index>(static_cast<int>(lanes[e]));
+}
+
 // The largest number of a window, and where it was, for `width` neighbouring places: positions are floats,
 // so that one comparison chooses both, and 65536 positions are exact. NaN wins over every number, and the
 // first of equals over the later. `started` goes on from what y and index hold.
@@ -91,12 +101,7 @@ static void largest_of(const Taps& taps, const T* x, int width, bool started, T*
     best = Vector::where_beats(next, best, next, best);
   }
   store(best, y, width);
-  float lanes[Vector::kWidth];
-  position.store(lanes);
-  if (width == Vector::kWidth)
-    for (int e = 0; e < Vector::kWidth; ++e) index[e] = static_cast<Index>(static_cast<int>(lanes[e]));
-  else
-    for (int e = 0; e < width; ++e) index[e] = static_cast<Index>(static_cast<int>(lanes[e]));
+  store_index(position, index, width);
 }
 
 template <class T, class Index>
@@ -136,6 +141,7 @@ static void max_pool(const Call& call, Threads& threads) {
 struct MaxPoolGradCall {
   PoolCall pool;
   int64_t has_gate;
+  int64_t gate_is_y;  // not x: where the largest of a window is not positive, all of it is closed
 };
 
 template <class T>
@@ -145,7 +151,7 @@ static bool max_pool_grad_sizes(const void* parameters, int64_t* bytes) {
   bytes[0] = product(p.pool.y().size(), kBytes<T>);
   bytes[1] = p.pool.y().size() * (p.pool.wide ? 2 : 1);
   bytes[3] = product(p.pool.x().size(), kBytes<T>);
-  bytes[2] = p.has_gate ? bytes[3] : 0;
+  bytes[2] = p.has_gate ? bytes[p.gate_is_y ? 0 : 3] : 0;
   return true;
 }
 
@@ -202,7 +208,10 @@ static void max_pool_grad_of(const Call& call, Threads& threads) {
   const Maps to = p.x(), from = p.y();
   const T* dy = call.at<T>(0);
   const Index* index = call.at<Index>(1);
-  const T* gates = call.as<MaxPoolGradCall>().has_gate ? call.at<T>(2) : nullptr;
+  const T* gate = call.as<MaxPoolGradCall>().has_gate ? call.at<T>(2) : nullptr;
+  const bool behind = call.as<MaxPoolGradCall>().gate_is_y != 0;
+  const T* y_gate = behind ? gate : nullptr;
+  const T* gates = behind ? nullptr : gate;
   threads.each(to.blocks() * to.height, [&](int64_t task) {
     const int64_t b = task / to.height, iy = task % to.height;
     for (int64_t ix = 0; ix < to.width; ++ix) {
@@ -216,8 +225,9 @@ static void max_pool_grad_of(const Call& call, Threads& threads) {
             });
           },
           [&](int64_t at, float position, int width) {
-            return Vector::where_equal(load_index(index + at, width), Vector::all(position),
-                                       load(dy + at, width));
+            const Vector given = load(dy + at, width);
+            const Vector open = y_gate ? Vector::where_positive(load(y_gate + at, width), given) : given;
+            return Vector::where_equal(load_index(index + at, width), Vector::all(position), open);
           },
           [&](int64_t e, Vector sum, int width) {
             store(gates ? Vector::where_positive(load(gates + pixel + e, width), sum) : sum, dx + e, width);

@@ -222,41 +222,75 @@ static int64_t scratch(const WinogradCall& given) {
   return 4 * (tiles.x_numbers() + kPoints * m_point(tiles) + p.x().pixel() + Vector::kWidth);
 }
 
-// Aᵀ m A of tiles first … last - 1 and one panel of filters, finished into y.
+// Where finished tiles go: into maps, or each 2×2 pixels of them as their largest, and which that was.
 template <class T>
+struct IntoMaps {
+  const Maps maps;
+  const T* gate;
+  T* y;
+
+  void put(const Vector (&sum)[4][4], int64_t b, int64_t oy, int64_t ox, int64_t at, int width) const {
+    const int64_t height = lesser(kTileSide, maps.height - oy), length = lesser(kTileSide, maps.width - ox);
+    for (int64_t i = 0; i < height; ++i)
+      for (int64_t j = 0; j < length; ++j) {
+        const int64_t to = maps.at(b, oy + i, ox + j) + at;
+        store(gate ? Vector::where_positive(load(gate + to, width), sum[i][j]) : sum[i][j], y + to, width);
+      }
+  }
+};
+
+template <class T>
+struct IntoPool {
+  const Maps maps;  // of the largest numbers
+  T* y;
+  uint8_t* index;
+
+  void put(const Vector (&sum)[4][4], int64_t b, int64_t oy, int64_t ox, int64_t at, int width) const {
+    const int64_t height = lesser(kTileSide / 2, maps.height - oy / 2);
+    const int64_t length = lesser(kTileSide / 2, maps.width - ox / 2);
+    for (int64_t i = 0; i < height; ++i)
+      for (int64_t j = 0; j < length; ++j) {
+        const Vector window[4] = {sum[2 * i][2 * j], sum[2 * i][2 * j + 1], sum[2 * i + 1][2 * j],
+                                  sum[2 * i + 1][2 * j + 1]};
+        Vector best = window[0], position = Vector::zero();
+        for (int t = 1; t < 4; ++t) {
+          position = Vector::where_beats(window[t], best, Vector::all(static_cast<float>(t)), position);
+          best = Vector::where_beats(window[t], best, window[t], best);
+        }
+        const int64_t to = maps.at(b, oy / 2 + i, ox / 2 + j) + at;
+        store(best, y + to, width);
+        if (index) store_index(position, index + to, width);
+      }
+  }
+};
+
+// Aᵀ m A of tiles first … last - 1 and one panel of filters, finished.
+template <class Into>
 static void finish_tiles(const Tiles& tiles, int64_t first, int64_t last, int64_t panel, const float* m,
-                         const float* bias, const T* gate, T* y) {
+                         const float* bias, const Into& into) {
   const ConvCall& p = tiles.p;
-  const Maps maps = p.y();
   const int64_t point = m_point(tiles), width = lesser(kPanel, p.filters - panel * kPanel);
   for (int64_t tile = first; tile < last; ++tile) {
     const int64_t b = tile / (tiles.down * tiles.along);
     const int64_t oy = tile / tiles.along % tiles.down * kTileSide, ox = tile % tiles.along * kTileSide;
-    const int64_t height = lesser(kTileSide, maps.height - oy), length = lesser(kTileSide, maps.width - ox);
-    const int64_t corner = maps.at(b, oy, ox) + panel * kPanel;
     for (int64_t image = 0; image < p.block; ++image)
       for (int64_t c = 0; c < width; c += Vector::kWidth) {
         const float* from = m + ((tile - first) * p.block + image) * kPanel + c;
         const int count = static_cast<int>(lesser(Vector::kWidth, width - c));
-        const int64_t at = corner + image * p.filters + c;
         const Vector offset = bias ? load(bias + panel * kPanel + c, count) : Vector::zero();
+        Vector sums[4][4];
         both_axes<6, 4>(output_axis, [&](int i, int j) { return Vector::load(from + (i * 6 + j) * point); },
                         [&](int i, int j, Vector sum) {
-                          if (i >= height || j >= length) return;
-                          const int64_t to = at + i * maps.row() + j * maps.pixel();
                           sum = sum + offset;
-                          if (p.relu) sum = Vector::positive(sum);
-                          if (gate) sum = Vector::where_positive(load(gate + to, count), sum);
-                          store(sum, y + to, count);
+                          sums[i][j] = p.relu ? Vector::positive(sum) : sum;
                         });
+        into.put(sums, b, oy, ox, panel * kPanel + image * p.filters + c, count);
       }
   }
 }
 
-// y = relu(x ∗ W + bias), closed where a gate is not positive. The gradient by x is the same with dy for x.
-template <class T>
-static void winograd(const Call& call, Threads& threads) {
-  const auto& given = call.as<WinogradCall>();
+template <class T, class Into>
+static void winograd_into(const Call& call, const WinogradCall& given, Threads& threads, const Into& into) {
   const ConvCall& p = given.conv;
   const Tiles tiles(p, given.rows);
   const int64_t panels = pieces(p.filters, kPanel), units = pieces(tiles.count(), tiles.each);
@@ -287,10 +321,53 @@ static void winograd(const Call& call, Threads& threads) {
         g.c_step = kPanel;
         brgemm(g);
       }
-      finish_tiles<T>(tiles, first, last, panel, m, p.has_bias ? call.at<float>(2) : nullptr,
-                      p.has_gate ? call.at<T>(3) : nullptr, call.at<T>(4));
+      finish_tiles(tiles, first, last, panel, m, p.has_bias ? call.at<float>(2) : nullptr, into);
     }
   });
+}
+
+// y = relu(x ∗ W + bias), closed where a gate is not positive. The gradient by x is the same with dy for x.
+template <class T>
+static void winograd(const Call& call, Threads& threads) {
+  const auto& given = call.as<WinogradCall>();
+  const T* gate = given.conv.has_gate ? call.at<T>(3) : nullptr;
+  winograd_into<T>(call, given, threads, IntoMaps<T>{given.conv.y(), gate, call.at<T>(4)});
+}
+
+struct WinogradPoolCall {
+  WinogradCall winograd;
+  int64_t has_index;
+
+  Maps y() const {
+    const ConvCall& p = winograd.conv;
+    return {p.images, p.block, p.out_height / 2, p.out_width / 2, p.filters};
+  }
+};
+
+template <class T>
+static int64_t scratch(const WinogradPoolCall& given) {
+  return scratch<T>(given.winograd);
+}
+
+template <class T>
+static bool winograd_pool_sizes(const void* parameters, int64_t* bytes) {
+  const auto& given = *static_cast<const WinogradPoolCall*>(parameters);
+  const ConvCall& p = given.winograd.conv;
+  int64_t alone[5];
+  if (!winograd_sizes<T>(&given.winograd, alone) || p.has_gate) return false;
+  if (p.out_height < 2 || p.out_width < 2) return false;
+  for (int i = 0; i < 3; ++i) bytes[i] = alone[i];
+  bytes[3] = product(given.y().size(), kBytes<T>);
+  bytes[4] = given.has_index ? given.y().size() : 0;
+  return true;
+}
+
+// The same and 2×2 max pooling behind it: the maps in between are never written.
+template <class T>
+static void winograd_pool(const Call& call, Threads& threads) {
+  const auto& given = call.as<WinogradPoolCall>();
+  uint8_t* index = given.has_index ? call.at<uint8_t>(4) : nullptr;
+  winograd_into<T>(call, given.winograd, threads, IntoPool<T>{given.y(), call.at<T>(3), index});
 }
 
 struct WinogradGradCall {

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from hubel.graph.ops.pointwise import FUNCTIONS
+from hubel.program import kernels
 from hubel.program.lower import Lowered
 from hubel.program.program import Call
 
@@ -25,8 +26,8 @@ def fuse(lowered: Lowered) -> Lowered:
     """The same results from fewer passes over memory.
 
     A ReLU joins what is before it; a ReLU's gradient joins what made its dy, or the gradient of the
-    batch normalisation before the ReLU, as a gate. All only where nothing else uses what lies
-    between.
+    batch normalisation before the ReLU, as a gate. Pooling joins the convolution before it. All
+    only where nothing else uses what lies between.
     """
     uses = Counter(name for call in lowered.calls for name in call.reads())
     uses.update(name for name, _, _ in lowered.results)
@@ -45,7 +46,7 @@ def fuse(lowered: Lowered) -> Lowered:
         for name in call.writes():
             makers[name] = len(calls)
         calls.append(call)
-    kept = tuple(call for call in calls if call is not None)
+    kept = _pools([call for call in calls if call is not None], lowered)
     used = {name for call in kept for name in call.operands}
     used.update(name for name, _, _ in lowered.results)
     buffers = {
@@ -108,3 +109,56 @@ def _with(parameters: Any, flag: str) -> Any:
     if hasattr(parameters, flag):
         return replace(parameters, **{flag: 1})
     return replace(parameters, convolution=replace(parameters.convolution, **{flag: 1}))
+
+
+def _pools(calls: list[Call], lowered: Lowered) -> tuple[Call, ...]:
+    """2×2 max pooling joins Winograd's convolution, whose tiles hold whole windows.
+
+    The maps between them are then never written. A gate that reads them, to close the gradient of
+    the ReLU, reads the pooled ones instead: only the largest of a window gets a gradient.
+    """
+    results = {name for name, _, _ in lowered.results}
+    makers = {name: place for place, call in enumerate(calls) for name in call.writes()}
+    readers: dict[str, list[Call]] = {}
+    for call in calls:
+        for name in call.reads():
+            readers.setdefault(name, []).append(call)
+    instead: dict[int, tuple[Call, ...]] = {}
+    gates: dict[str, str] = {}
+    for place, pool in enumerate(calls):
+        if pool.kernel != "max_pool" or not _is_halving(pool.parameters):
+            continue
+        between, y = pool.operand("x"), pool.operand("y")
+        at = makers.get(between)
+        if at is None or between in results or calls[at].kernel != "winograd":
+            continue
+        if not all(call is pool or _is_gate(call, between) for call in readers[between]):
+            continue
+        index = pool.operand("index") if pool.operand("index") in readers else ""
+        parameters = kernels.WinogradPool(calls[at].parameters, int(bool(index)))
+        operands = (*calls[at].operands[:3], y, index)
+        joined = replace(
+            calls[at], kernel="winograd_pool", operands=operands, parameters=parameters
+        )
+        instead |= {at: (joined,), place: ()}
+        gates[between] = y
+    made = [new for place, call in enumerate(calls) for new in instead.get(place, (call,))]
+    return tuple(_gated_by(call, gates) for call in made)
+
+
+def _is_halving(pooling: kernels.Pooling) -> bool:
+    window = (pooling.rows, pooling.columns, pooling.stride_y, pooling.stride_x)
+    return window == (2, 2, 2, 2) and not (pooling.top or pooling.left)
+
+
+def _is_gate(call: Call, name: str) -> bool:
+    return call.kernel == "max_pool_grad" and name == call.operand("gate")
+
+
+def _gated_by(call: Call, gates: dict[str, str]) -> Call:
+    if call.kernel != "max_pool_grad" or call.operand("gate") not in gates:
+        return call
+    operands = list(call.operands)
+    operands[call.place("gate")] = gates[call.operand("gate")]
+    parameters = replace(call.parameters, gate_is_y=1)
+    return replace(call, operands=tuple(operands), parameters=parameters)

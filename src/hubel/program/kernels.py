@@ -156,6 +156,19 @@ class Winograd:
 
 
 @dataclass(frozen=True, slots=True)
+class WinogradPool:
+    """The same with 2×2 max pooling behind it, and whether its positions are kept."""
+
+    winograd: Winograd
+    has_index: int
+
+    @property
+    def convolution(self) -> Convolution:
+        """The convolution's geometry."""
+        return self.winograd.convolution
+
+
+@dataclass(frozen=True, slots=True)
 class WinogradGradient:
     """The gradient by the weights, by tiles: `chunks` of these, and `parts` of the filters."""
 
@@ -189,10 +202,14 @@ class Pooling:
 
 @dataclass(frozen=True, slots=True)
 class MaxPoolGradient:
-    """A pooling's gradient, and whether it is closed where a ReLU's output is not positive."""
+    """A pooling's gradient, and whether it is closed where a ReLU's output is not positive.
+
+    The ReLU's output is the pooling's x, or its y if `gate_is_y`.
+    """
 
     pooling: Pooling
     has_gate: int = 0
+    gate_is_y: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +392,7 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "stem_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Stem, maps=True),
         "winograd_weights": Kernel("weight packed>", PackWeights),
         "winograd": Kernel("x weights bias? gate? y>", Winograd, maps=True),
+        "winograd_pool": Kernel("x weights bias? y> index?>", WinogradPool, maps=True),
         "winograd_weight_grad": Kernel(
             "x dy workspace> dweight> dbias?>", WinogradGradient, maps=True
         ),
