@@ -68,21 +68,22 @@ int main(int count, char** arguments) {
   const std::vector<hubel::Threads*> teams{&one, &two, &three};
   std::map<std::string, std::map<std::string, Score>> scores;
   std::map<std::string, int64_t> cases;
-  for (const auto family : kFamilies)
-    family(small, [&](const Case& test) {
-      if (!wanted.empty() && wanted.count(test.kernel) == 0) return;
-      ++cases[test.kernel];
-      for (int i = 0; i < hubel::kIsaCount; ++i) {
-        const hubel::Isa& isa = hubel::kIsas[i];
-        if (!isa.available()) continue;
-        Score& score = scores[test.kernel][isa.name];
-        const std::string problem = selftest::run(*isa.table(), test, teams);
-        if (problem.empty())
-          ++score.passed;
-        else
-          score.failures.push_back(test.what + ": " + problem);
-      }
-    });
+  const auto take = [&](const Case& test) {
+    if (!wanted.empty() && wanted.count(test.kernel) == 0) return;
+    ++cases[test.kernel];
+    for (int i = 0; i < hubel::kIsaCount; ++i) {
+      const hubel::Isa& isa = hubel::kIsas[i];
+      if (!isa.available()) continue;
+      Score& score = scores[test.kernel][isa.name];
+      const std::string problem = selftest::run(*isa.table(), test, teams);
+      if (problem.empty())
+        ++score.passed;
+      else
+        score.failures.push_back(test.what + ": " + problem);
+    }
+  };
+  for (const auto maps : {selftest::Emit::Maps::kFloat, selftest::Emit::Maps::kBfloat16})
+    for (const auto family : kFamilies) family(small, selftest::Emit(maps, take));
 
   Totals totals;
   const hubel::KernelTable& table = *hubel::kernels_for("generic");

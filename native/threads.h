@@ -4,9 +4,9 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -44,8 +44,9 @@ class Threads {
 
  private:
   using Function = void (*)(const void*, int64_t, int);
+  static constexpr std::align_val_t kLine{64};
   struct Free {
-    void operator()(void* memory) const { std::free(memory); }
+    void operator()(void* memory) const { ::operator delete(memory, kLine); }
   };
 
   void run(int64_t tasks, Function function, const void* argument);

@@ -66,7 +66,8 @@ static void softmax_cross_entropy_grad(const Call& call, Threads& threads) {
   const float even = static_cast<float>(p.smoothing / static_cast<double>(p.classes));
   const float own = static_cast<float>(1.0 - p.smoothing);
   by_rows(threads, p.images, p.classes, [&](int64_t first, int64_t last) {
-    for (int64_t i = first * p.classes; i < last * p.classes; ++i) put(dx + i, (probabilities[i] - even) * share);
+    for (int64_t i = first * p.classes; i < last * p.classes; ++i)
+      put(dx + i, (probabilities[i] - even) * share);
     for (int64_t n = first; n < last; ++n) {
       const int64_t i = n * p.classes + labels[n];
       put(dx + i, (probabilities[i] - even - own) * share);

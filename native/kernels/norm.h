@@ -19,7 +19,6 @@ static bool batch_norm_sizes(const void* parameters, int64_t* bytes) {
 }
 
 constexpr int64_t kShortRun = 32;  // rows whose sum is kept in float
-constexpr int kGroup = 4;          // sums that grow side by side, so that none waits for its last addition
 
 // Adds to one and two what terms makes of `rows` rows of kVectors vectors of channels from `from` on, in
 // kRuns runs at a time: total[0..depth) and total[depth..2·depth).
@@ -57,6 +56,7 @@ static void two_sums(Threads& threads, int64_t rows, int64_t depth, double* part
   constexpr int kWide = kGroup * Vector::kWidth;
   const int64_t parts = partial_sums(rows, depth);
   threads.each(parts, [&](int64_t part) {
+    const Terms own = terms;  // that no store can change, for all that the compiler knows
     double* total = partial + part * 2 * depth;
     for (int64_t c = 0; c < 2 * depth; ++c) total[c] = 0.0;
     const int64_t end = rows * (part + 1) / parts;
@@ -65,41 +65,20 @@ static void two_sums(Threads& threads, int64_t rows, int64_t depth, double* part
       int64_t from = 0;
       for (; from + kWide <= depth; from += kWide)
         for (int64_t row = first; row < last; row += kShortRun)
-          add_runs<kGroup, 1>(terms, row, lesser(kShortRun, last - row), depth, from, Vector::kWidth, total);
+          add_runs<kGroup, 1>(own, row, lesser(kShortRun, last - row), depth, from, Vector::kWidth, total);
       for (; from < depth; from += Vector::kWidth) {
         const int width = static_cast<int>(lesser(Vector::kWidth, depth - from));
         if (last - first == kGroup * kShortRun)
-          add_runs<1, kGroup>(terms, first, kShortRun, depth, from, width, total);
+          add_runs<1, kGroup>(own, first, kShortRun, depth, from, width, total);
         else
           for (int64_t row = first; row < last; row += kShortRun)
-            add_runs<1, 1>(terms, row, lesser(kShortRun, last - row), depth, from, width, total);
+            add_runs<1, 1>(own, row, lesser(kShortRun, last - row), depth, from, width, total);
       }
     }
   });
   for (int64_t c = 0; c < 2 * depth; ++c) sums[c] = 0.0;
   for (int64_t part = 0; part < parts; ++part)
     for (int64_t c = 0; c < 2 * depth; ++c) sums[c] += partial[part * 2 * depth + c];
-}
-
-constexpr int64_t kNearRows = 8;  // rows that are passed over at a time, so that a group's lines lie close
-
-// Calls map.make for every vector of every row, with what map.channels reads for its channels.
-template <class Map>
-static void map_rows(Threads& threads, int64_t rows, int64_t depth, const Map& map) {
-  const int64_t near = greater(kNearRows, 2048 / depth);
-  by_rows(threads, rows, depth, [&](int64_t begin, int64_t end) {
-    for (int64_t first = begin; first < end; first += near) {
-      const int64_t last = lesser(end, first + near);
-      for (int64_t from = 0; from < depth; from += Vector::kWidth) {
-        const int width = static_cast<int>(lesser(Vector::kWidth, depth - from));
-        const auto channels = map.channels(from, width);
-        if (width == Vector::kWidth)
-          for (int64_t row = first; row < last; ++row) map.make(row * depth + from, Vector::kWidth, channels);
-        else
-          for (int64_t row = first; row < last; ++row) map.make(row * depth + from, width, channels);
-      }
-    }
-  });
 }
 
 // Σ (x − pivot) and Σ (x − pivot)²
@@ -274,8 +253,9 @@ struct InputGradient {
     Vector mean, inverse, factor, even, slope;
   };
   Channels channels(int64_t c, int width) const {
-    return {load(mean + c, width), load(inverse + c, width), load(weight + c, width) * load(inverse + c, width),
-            Vector::all(share) * load(dbias + c, width), Vector::all(share) * load(dweight + c, width)};
+    return {load(mean + c, width), load(inverse + c, width),
+            load(weight + c, width) * load(inverse + c, width), Vector::all(share) * load(dbias + c, width),
+            Vector::all(share) * load(dweight + c, width)};
   }
   void make(int64_t i, int width, const Channels& of) const {
     const Vector normal = (load(x + i, width) - of.mean) * of.inverse;

@@ -53,7 +53,11 @@ static void activation(const Call& call, Threads& threads) {
   const auto run = [&](auto map) { map_numbers<T>(call, threads, p.size, map); };
   switch (p.function) {
     case kRelu:
-      return run([](float x) { return x < 0.0f ? 0.0f : x; });
+      return by_numbers(threads, p.size, [&](int64_t first, int64_t last) {
+        by_vectors(last - first, [&](int64_t i, int width) {
+          store(Vector::positive(load(call.at<T>(0) + first + i, width)), call.at<T>(1) + first + i, width);
+        });
+      });
     case kLeaky:
       return run([=](float x) {
         const float below = alpha * x;
@@ -168,19 +172,24 @@ static bool prelu_sizes(const void* parameters, int64_t* bytes) {
   return true;
 }
 
+// x, or slope·x where it is below zero
+template <class T>
+struct Prelu {
+  const T* x;
+  const float* slope;
+  T* y;
+
+  Vector channels(int64_t c, int width) const { return load(slope + c, width); }
+  void make(int64_t i, int width, Vector of) const {
+    const Vector value = load(x + i, width);
+    store(Vector::where_beats(Vector::zero(), value, of * value, value), y + i, width);
+  }
+};
+
 template <class T>
 static void prelu(const Call& call, Threads& threads) {
   const auto& p = call.as<RowsCall>();
-  const T* __restrict x = call.at<T>(0);
-  const float* __restrict slope = call.at<float>(1);
-  T* __restrict y = call.at<T>(2);
-  by_rows(threads, p.rows, p.depth, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row)
-      for (int64_t c = 0; c < p.depth; ++c) {
-        const float value = widened(x[row * p.depth + c]), below = slope[c] * value;
-        put(y + row * p.depth + c, value < 0.0f ? below : value);
-      }
-  });
+  map_rows(threads, p.rows, p.depth, Prelu<T>{call.at<T>(0), call.at<float>(1), call.at<T>(2)});
 }
 
 template <class T>

@@ -112,9 +112,8 @@ static void max_pool_of(const Call& call, Threads& threads) {
       Taps taps;
       bool started = false;
       const auto flush = [&] {
-        by_vectors(from.pixel(), [&](int64_t e, int width) {
-          largest_of(taps, x + e, width, started, y + e, index + e);
-        });
+        by_vectors(from.pixel(),
+                   [&](int64_t e, int width) { largest_of(taps, x + e, width, started, y + e, index + e); });
         started = true;
         taps.count = 0;
       };
@@ -150,30 +149,49 @@ static bool max_pool_grad_sizes(const void* parameters, int64_t* bytes) {
   return true;
 }
 
+// Adds up what term makes of the taps, for kVectors vectors from `e` on, and gives the sums to use. They go
+// on from `waiting`, or start at `start` where that is null.
+template <int kVectors, class Term, class Use>
+static void add_taps(const Taps& taps, const float* waiting, float start, int64_t e, int width,
+                     const Term& term, const Use& use) {
+  Vector sums[kVectors];
+  for (int v = 0; v < kVectors; ++v)
+    sums[v] = waiting ? load(waiting + e + v * Vector::kWidth, width) : Vector::all(start);
+  for (int64_t t = 0; t < taps.count; ++t)
+    for (int v = 0; v < kVectors; ++v)
+      sums[v] = sums[v] + term(taps.at[t] + e + v * Vector::kWidth, taps.number[t], width);
+  for (int v = 0; v < kVectors; ++v) use(e + v * Vector::kWidth, sums[v], width);
+}
+
 // Sums over taps, of all numbers of a pixel: taps_of(visit) calls visit(place, number) for each tap,
-// term(place, number, width) is what it adds, finish(e, sum, width) gets the sums. They start at `start`.
-// Where there are more taps than a list holds, sums wait in memory, still in float.
+// term(place, number, width) is what it adds, finish(e, sum, width) gets the sums. They start at `start`;
+// a sum of none is 0. Where there are more taps than a list holds, sums wait in memory, still in float.
 template <class TapsOf, class Term, class Finish>
 static void sum_taps(int64_t pixel, float start, const TapsOf& taps_of, const Term& term,
                      const Finish& finish) {
-  constexpr int64_t kNear = 1024;
-  float waiting[kNear];
+  constexpr int64_t kNear = 1024, kWide = kGroup * Vector::kWidth;
+  float sums[kNear];
   for (int64_t first = 0; first < pixel; first += kNear) {
     Taps taps;
-    bool started = false;
-    const auto sum_of = [&](int64_t e, int width) {
-      Vector sum = started ? load(waiting + e, width) : Vector::all(start);
-      for (int64_t t = 0; t < taps.count; ++t) sum = sum + term(taps.at[t] + first + e, taps.number[t], width);
-      return sum;
-    };
+    const float* waiting = nullptr;
     const int64_t count = lesser(kNear, pixel - first);
+    const auto here = [&](int64_t at, float number, int width) { return term(at + first, number, width); };
+    const auto add_up = [&](const auto& use) {
+      const float from = taps.count > 0 ? start : 0.0f;
+      int64_t e = 0;
+      for (; e + kWide <= count; e += kWide)
+        add_taps<kGroup>(taps, waiting, from, e, Vector::kWidth, here, use);
+      by_vectors(count - e, [&](int64_t rest, int width) {
+        add_taps<1>(taps, waiting, from, e + rest, width, here, use);
+      });
+    };
     taps_of([&](int64_t place, float number) {
       if (taps.add(place, number)) return;
-      by_vectors(count, [&](int64_t e, int width) { store(sum_of(e, width), waiting + e, width); });
-      started = true;
+      add_up([&](int64_t e, Vector sum, int width) { store(sum, sums + e, width); });
+      waiting = sums;
       taps.count = 0;
     });
-    by_vectors(count, [&](int64_t e, int width) { finish(first + e, sum_of(e, width), width); });
+    add_up([&](int64_t e, Vector sum, int width) { finish(first + e, sum, width); });
   }
 }
 
@@ -190,10 +208,8 @@ static void max_pool_grad_of(const Call& call, Threads& threads) {
     for (int64_t ix = 0; ix < to.width; ++ix) {
       const int64_t pixel = to.at(b, iy, ix);
       T* dx = call.at<T>(3) + pixel;
-      float start = 0.0f;
-      windows_over(p, iy, ix, [&](int64_t, int64_t, int64_t) { start = -0.0f; });  // a sum of none stays 0
       sum_taps(
-          from.pixel(), start,
+          from.pixel(), -0.0f,
           [&](const auto& visit) {
             windows_over(p, iy, ix, [&](int64_t oy, int64_t ox, int64_t position) {
               visit(from.at(b, oy, ox), static_cast<float>(position));

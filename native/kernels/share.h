@@ -67,3 +67,38 @@ static void by_vectors(int64_t count, const Work& work) {
   for (; at + Vector::kWidth <= count; at += Vector::kWidth) work(at, Vector::kWidth);
   if (at < count) work(at, static_cast<int>(count - at));
 }
+
+constexpr int kGroup = 4;  // sums that grow side by side, so that none waits for its last addition
+
+constexpr int64_t kNearRows = 8;  // rows that are passed over at a time, so that a group's lines lie close
+
+// Calls map.make for kVectors vectors of every row, with what map.channels reads for their channels.
+template <int kVectors, class Map>
+static void map_columns(const Map& map, int64_t first, int64_t last, int64_t depth, int64_t from, int width) {
+  decltype(map.channels(0, 0)) channels[kVectors];
+  for (int v = 0; v < kVectors; ++v) channels[v] = map.channels(from + v * Vector::kWidth, width);
+  for (int64_t row = first; row < last; ++row)
+    for (int v = 0; v < kVectors; ++v) map.make(row * depth + from + v * Vector::kWidth, width, channels[v]);
+}
+
+// The same for all vectors of `rows` rows.
+template <class Map>
+static void map_rows(Threads& threads, int64_t rows, int64_t depth, const Map& map) {
+  constexpr int kWide = kGroup * Vector::kWidth;
+  const int64_t near = greater(kNearRows, 2048 / depth);
+  by_rows(threads, rows, depth, [&](int64_t begin, int64_t end) {
+    const Map own = map;  // that no store can change, for all that the compiler knows
+    for (int64_t first = begin; first < end; first += near) {
+      const int64_t last = lesser(end, first + near);
+      int64_t from = 0;
+      for (; from + kWide <= depth; from += kWide)
+        map_columns<kGroup>(own, first, last, depth, from, Vector::kWidth);
+      by_vectors(depth - from, [&](int64_t at, int width) {
+        if (width == Vector::kWidth)
+          map_columns<1>(own, first, last, depth, from + at, Vector::kWidth);
+        else
+          map_columns<1>(own, first, last, depth, from + at, width);
+      });
+    }
+  });
+}

@@ -92,19 +92,6 @@ static inline void both_axes(const Axis1& axis, const Read& read, const Write& w
   }
 }
 
-template <class T>
-static Vector load_some(const T* from, int count) {
-  return count == Vector::kWidth ? Vector::load(from) : Vector::load(from, count);
-}
-
-template <class T>
-static void store_some(Vector x, T* to, int count) {
-  if (count == Vector::kWidth)
-    x.store(to);
-  else
-    x.store(to, count);
-}
-
 // Calls visit(number, row · step + column, count) for every vector of a block × depth pixel: where it lies in
 // the pixel, where in rows that are `step` apart, and how many of its numbers there are.
 template <class Visit>
@@ -160,7 +147,7 @@ struct Tiles {
       pixels<kTileReach>(maps, x, b, ty * kTileSide - p.top, tx * kTileSide - p.left, outside, pixel);
       float* to = v + (tile - first) * p.block * step;
       vectors_of(p.block, p.depth, step, [&](int64_t e, int64_t at, int count) {
-        both_axes<6, 6>(input_axis, [&](int i, int j) { return load_some(pixel[i * 6 + j] + e, count); },
+        both_axes<6, 6>(input_axis, [&](int i, int j) { return load(pixel[i * 6 + j] + e, count); },
                         [&](int i, int j, Vector t) { t.store(to + (i * 6 + j) * point + at); });
       });
     }
@@ -250,15 +237,15 @@ static void finish_tiles(const Tiles& tiles, int64_t first, int64_t last, int64_
         const float* from = m + ((tile - first) * p.block + image) * kPanel + c;
         const int count = static_cast<int>(lesser(Vector::kWidth, width - c));
         const int64_t at = corner + image * p.filters + c;
-        const Vector offset = bias ? load_some(bias + panel * kPanel + c, count) : Vector::zero();
+        const Vector offset = bias ? load(bias + panel * kPanel + c, count) : Vector::zero();
         both_axes<6, 4>(output_axis, [&](int i, int j) { return Vector::load(from + (i * 6 + j) * point); },
                         [&](int i, int j, Vector sum) {
                           if (i >= height || j >= length) return;
                           const int64_t to = at + i * maps.row() + j * maps.pixel();
                           sum = sum + offset;
                           if (p.relu) sum = Vector::positive(sum);
-                          if (gate) sum = Vector::where_positive(load_some(gate + to, count), sum);
-                          store_some(sum, y + to, count);
+                          if (gate) sum = Vector::where_positive(load(gate + to, count), sum);
+                          store(sum, y + to, count);
                         });
       }
   }
@@ -361,7 +348,7 @@ static void transform_gradient(const WinogradGrad& work, const T* dy, const T* o
           const int64_t e = image * maps.depth + panel * kPanel + c;
           const int count = static_cast<int>(lesser(Vector::kWidth, width - c));
           float* at = d + (panel - from) * work.d_panel() + ((tile - first) * maps.block + image) * kPanel + c;
-          both_axes<4, 6>(gradient_axis, [&](int i, int j) { return load_some(pixel[i * 4 + j] + e, count); },
+          both_axes<4, 6>(gradient_axis, [&](int i, int j) { return load(pixel[i * 4 + j] + e, count); },
                           [&](int i, int j, Vector t) { t.store(at + (i * 6 + j) * work.d_point()); });
         }
     }
@@ -380,7 +367,7 @@ static void finish_weights(const WinogradGrad& work, const float* q, int64_t fro
         both_axes<6, 3>(filter_gradient_axis,
                         [&](int i, int j) { return Vector::load(at + (i * 6 + j) * work.q_point()); },
                         [&](int i, int j, Vector w) {
-                          store_some(w, made + (i * 3 + j) * p.depth * p.filters, count);
+                          store(w, made + (i * 3 + j) * p.depth * p.filters, count);
                         });
       }
 }

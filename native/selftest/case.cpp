@@ -1,5 +1,8 @@
 #include "case.h"
 
+#include <cmath>
+#include <stdexcept>
+
 namespace selftest {
 
 namespace {
@@ -22,7 +25,71 @@ Operand operand(Operand::Number number, const std::vector<T>& before, const std:
   return made;
 }
 
+Operand as_map(Operand operand) {
+  operand.map = true;
+  return operand;
+}
+
+float from_upper_half(uint32_t bits) {
+  bits <<= 16;
+  float made;
+  std::memcpy(&made, &bits, sizeof(made));
+  return made;
+}
+
+// Chosen between the two neighbours by their distance; past the largest number lies 2¹²⁸.
+uint16_t nearest(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  const uint32_t below = bits >> 16;
+  if (std::isnan(value)) return static_cast<uint16_t>(below | 0x40);
+  if (std::isinf(value)) return static_cast<uint16_t>(below);
+  const auto distance = [&](uint32_t half) {
+    const double found = std::fabs(static_cast<double>(from_upper_half(half)));
+    return std::fabs((std::isinf(found) ? 0x1p128 : found) - std::fabs(static_cast<double>(value)));
+  };
+  const double under = distance(below), over = distance(below + 1);
+  const bool up = over < under || (over == under && below % 2 == 1);
+  return static_cast<uint16_t>(up ? below + 1 : below);
+}
+
 }  // namespace
+
+std::vector<uint16_t> to_bfloat16(const Floats& values) {
+  std::vector<uint16_t> made;
+  for (const float value : values) made.push_back(nearest(value));
+  return made;
+}
+
+Floats from_bfloat16(const std::vector<uint16_t>& values) {
+  Floats made;
+  for (const uint16_t value : values) made.push_back(from_upper_half(value));
+  return made;
+}
+
+void Emit::operator()(const Case& test) const {
+  if (maps_ == Maps::kFloat) return take_(test);
+  Case twin = test;
+  twin.kernel += "_bf16";
+  bool any = false;
+  for (Operand& operand : twin.operands) {
+    if (!operand.map) continue;
+    any = true;
+    const Floats before = numbers_of<float>(operand.before);
+    const std::vector<uint16_t> narrow = to_bfloat16(before);
+    const Floats held = from_bfloat16(narrow);
+    for (size_t i = 0; i < before.size(); ++i)
+      if (held[i] != before[i] && !std::isnan(before[i]))
+        throw std::logic_error(twin.kernel + ": a map is given numbers that are not stored()");
+    operand.before = bytes_of(narrow);
+    operand.number = Operand::Number::kBfloat16;
+  }
+  if (any) take_(twin);
+}
+
+Floats Emit::stored(Floats values) const {
+  return maps_ == Maps::kFloat ? values : from_bfloat16(to_bfloat16(values));
+}
 
 Operand given(const Floats& values) { return operand(Operand::Number::kFloat, values, values, {}); }
 Operand given(const Doubles& values) { return operand(Operand::Number::kDouble, values, values, {}); }
@@ -47,6 +114,12 @@ Operand changed(const Floats& before, const Floats& after, const Doubles& allowe
 Operand changed(const Doubles& before, const Doubles& after, const Doubles& allowed) {
   return operand(Operand::Number::kDouble, before, after, allowed);
 }
+
+Operand given_map(const Floats& values) { return as_map(given(values)); }
+
+Operand made_map(const Floats& values, const Doubles& allowed) { return as_map(made(values, allowed)); }
+
+Operand changed_map(const Floats& before, const Floats& after) { return as_map(changed(before, after)); }
 
 Operand workspace(int64_t bytes) {
   Operand made;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace selftest {
@@ -23,11 +24,12 @@ inline int64_t word(double value) {
 }
 
 struct Operand {
-  enum class Number { kFloat, kDouble, kBytes };
+  enum class Number { kFloat, kBfloat16, kDouble, kBytes };
 
   std::vector<uint8_t> before;
-  std::vector<uint8_t> after;
+  std::vector<uint8_t> after;  // floats for bfloat16 numbers, as they are before the last rounding
   Number number = Number::kBytes;
+  bool map = false;       // lies as the other maps of the case do
   Doubles allowed;        // how far each number may be off; empty where the result is exact
   bool left_out = false;  // the call gives no such operand
   bool free = false;      // a workspace, whose content afterwards says nothing
@@ -40,7 +42,30 @@ struct Case {
   std::vector<Operand> operands;
 };
 
-using Emit = std::function<void(const Case&)>;
+// Takes the cases of the tables, which are gone through twice: as they are, with maps of floats, and again
+// for maps of bfloat16 numbers. Then a case with maps is one of its kernel's twin, and those without are left
+// out.
+class Emit {
+ public:
+  enum class Maps { kFloat, kBfloat16 };
+
+  Emit(Maps maps, std::function<void(const Case&)> take) : maps_(maps), take_(std::move(take)) {}
+
+  void operator()(const Case& test) const;
+  // Numbers as a map holds them; what a kernel makes of a map is to be worked out from these.
+  Floats stored(Floats values) const;
+
+ private:
+  Maps maps_;
+  std::function<void(const Case&)> take_;
+};
+
+template <class T>
+std::vector<T> numbers_of(const std::vector<uint8_t>& bytes) {
+  std::vector<T> values(bytes.size() / sizeof(T));
+  if (!values.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
 
 // What a kernel reads and must leave alone.
 Operand given(const Floats& values);
@@ -55,6 +80,10 @@ Operand given_bytes(const std::vector<T>& values) {
   return made;
 }
 
+// Bfloat16 numbers next to these floats, of two equally near the even one; and what they stand for.
+std::vector<uint16_t> to_bfloat16(const Floats& values);
+Floats from_bfloat16(const std::vector<uint16_t>& values);
+
 // What a kernel makes; before it runs, every byte is 0xff, which is NaN.
 Operand made(const Floats& values, const Doubles& allowed = {});
 Operand made(const Doubles& values, const Doubles& allowed = {});
@@ -68,6 +97,10 @@ Operand made_bytes(const std::vector<T>& values) {
 // What a kernel changes.
 Operand changed(const Floats& before, const Floats& after, const Doubles& allowed = {});
 Operand changed(const Doubles& before, const Doubles& after, const Doubles& allowed = {});
+// The same for maps.
+Operand given_map(const Floats& values);
+Operand made_map(const Floats& values, const Doubles& allowed = {});
+Operand changed_map(const Floats& before, const Floats& after);
 Operand workspace(int64_t bytes);
 Operand left_out();
 
@@ -105,6 +138,7 @@ std::vector<T> in_blocks(const std::vector<T>& plain, int64_t images, int64_t bl
 }
 
 constexpr double kEps = 1.1920928955078125e-7;  // 2⁻²³, the distance of 1 and the next float
+constexpr double kEpsBfloat16 = 0x1p-7;
 
 inline float not_a_number() { return __builtin_nanf(""); }
 inline float infinity() { return __builtin_inff(); }

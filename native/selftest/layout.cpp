@@ -16,13 +16,14 @@ void maps(const Sizes& s, Random& random, const Emit& emit) {
   const std::string what = std::to_string(s.images) + " images in blocks of " + std::to_string(s.block) +
                            ", " + std::to_string(s.height) + "×" + std::to_string(s.width) + "×" +
                            std::to_string(s.depth);
-  emit({"pack_maps", what, parameters, {given(plain), made(laid)}});
-  emit({"unpack_maps", what, parameters, {given(laid), made(plain)}});
+  emit({"pack_maps", what, parameters, {given(plain), made_map(laid)}});
+  emit({"unpack_maps", what, parameters, {given_map(emit.stored(laid)), made(emit.stored(plain))}});
 }
 
 void channels(int64_t rows, int64_t depth, int64_t from_depth, int64_t from_at, int64_t to_depth,
               int64_t to_at, Random& random, const Emit& emit) {
-  const Floats from = random.whole(rows * from_depth, 1000), before = random.whole(rows * to_depth, 1000);
+  const Floats from = emit.stored(random.whole(rows * from_depth, 1000));
+  const Floats before = emit.stored(random.whole(rows * to_depth, 1000));
   Floats after = before;
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t c = 0; c < depth; ++c)
@@ -30,7 +31,12 @@ void channels(int64_t rows, int64_t depth, int64_t from_depth, int64_t from_at, 
   emit({"copy_channels",
         std::to_string(depth) + " of " + std::to_string(from_depth) + " to " + std::to_string(to_depth),
         {rows, depth, from_depth, from_at, to_depth, to_at},
-        {given(from), changed(before, after)}});
+        {given_map(from), changed_map(before, after)}});
+}
+
+void widened(int64_t size, Random& random, const Emit& emit) {
+  const std::vector<uint16_t> narrow = to_bfloat16(random.real(size, 1000));
+  emit({"widen", std::to_string(size), {size}, {given_bytes(narrow), made(from_bfloat16(narrow))}});
 }
 
 void weights(int64_t taps, int64_t depth, int64_t filters, int64_t groups, bool backward, Random& random,
@@ -69,6 +75,7 @@ void layout_cases(bool small, const Emit& emit) {
     channels(rows, 3, 7, 2, 9, 6, random, emit);
     channels(rows, 33, 33, 0, 40, 7, random, emit);
   }
+  for (const int64_t size : {1, 17, small ? 100 : 40000}) widened(size, random, emit);
   for (const bool backward : {false, true}) {
     for (const int64_t depth : {1, 3, 31, 32, 33, 65})
       for (const int64_t filters : {1, 10, 32, 64, 67}) weights(9, depth, filters, 1, backward, random, emit);

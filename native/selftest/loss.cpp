@@ -63,7 +63,7 @@ void cross_entropy(const Batch& b, double smoothing, const Emit& emit) {
   emit({"softmax_cross_entropy_grad",
         b.text() + ", smoothing " + std::to_string(smoothing),
         {b.images, b.classes, word(smoothing)},
-        {given(given_probabilities), given(b.labels), made(rounded(dx), off)}});
+        {given(given_probabilities), given(b.labels), made_map(rounded(dx), off)}});
 }
 
 void hinge(const Batch& b, const Emit& emit) {
@@ -93,7 +93,7 @@ void hinge(const Batch& b, const Emit& emit) {
   emit({"hinge_grad",
         b.text(),
         {b.images, b.classes, word(0.0)},
-        {given(b.scores), given(b.labels), made(rounded(dx), dx_off)}});
+        {given(b.scores), given(b.labels), made_map(rounded(dx), dx_off)}});
 }
 
 // The first of the largest counts; scores that hold a NaN have no largest.

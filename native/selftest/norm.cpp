@@ -54,6 +54,7 @@ void training(int64_t rows, int64_t depth, double centre, Random& random, const 
   const double epsilon = 1e-5, momentum = 0.1, count = static_cast<double>(rows);
   Floats x = random.real(rows * depth, 2.0);
   for (float& value : x) value += static_cast<float>(centre);
+  x = emit.stored(x);
   const Floats weight = random.real(depth, 1.5), bias = random.real(depth, 1.5);
   const Floats old_mean = random.real(depth, 1.0), old_var = random.real(depth, 1.0);
   Doubles y(x.size()), y_off(x.size()), mean, mean_off, inverse, inverse_off;
@@ -83,17 +84,17 @@ void training(int64_t rows, int64_t depth, double centre, Random& random, const 
     emit({"batch_norm",
           std::to_string(rows) + " rows of " + std::to_string(depth) + " about " + std::to_string(centre),
           {rows, depth, word(epsilon), word(momentum), update, relu},
-          {given(x), given(weight), given(bias),
+          {given_map(x), given(weight), given(bias),
            update ? changed(old_mean, rounded(new_mean), new_mean_off) : left_out(),
            update ? changed(old_var, rounded(new_var), new_var_off) : left_out(),
-           made(rounded(relu ? positive(y) : y), y_off), made(rounded(mean), mean_off),
+           made_map(rounded(relu ? positive(y) : y), y_off), made(rounded(mean), mean_off),
            made(rounded(inverse), inverse_off), workspace(sums_bytes(rows, depth))}});
   }
 }
 
 void inference(int64_t rows, int64_t depth, Random& random, const Emit& emit) {
   const double epsilon = 1e-3;
-  const Floats x = random.real(rows * depth, 2.0), weight = random.real(depth, 1.5);
+  const Floats x = emit.stored(random.real(rows * depth, 2.0)), weight = random.real(depth, 1.5);
   const Floats bias = random.real(depth, 1.5), mean = random.real(depth, 1.0);
   Floats variance = random.real(depth, 1.0);
   for (float& value : variance) value = std::fabs(value) + 0.1f;
@@ -108,12 +109,17 @@ void inference(int64_t rows, int64_t depth, Random& random, const Emit& emit) {
     emit({"batch_norm_apply",
           std::to_string(rows) + " rows of " + std::to_string(depth),
           {rows, depth, word(epsilon), word(0.1), 0, relu},
-          {given(x), given(weight), given(bias), given(mean), given(variance),
-           made(rounded(relu ? positive(y) : y), off), workspace(2 * depth * 4)}});
+          {given_map(x), given(weight), given(bias), given(mean), given(variance),
+           made_map(rounded(relu ? positive(y) : y), off), workspace(2 * depth * 4)}});
 }
 
-void gradient(int64_t rows, int64_t depth, Random& random, const Emit& emit) {
-  const Floats x = random.real(rows * depth, 2.0), dy = random.real(rows * depth, 2.0);
+void gradient(int64_t rows, int64_t depth, bool gated, Random& random, const Emit& emit) {
+  const Floats x = emit.stored(random.real(rows * depth, 2.0));
+  const Floats given_dy = emit.stored(random.real(rows * depth, 2.0));
+  Floats gate = random.whole(rows * depth, 1), dy = given_dy;
+  gate[0] = not_a_number();  // that is no closed one
+  for (size_t i = 0; gated && i < dy.size(); ++i)
+    if (gate[i] <= 0) dy[i] = 0;
   const Floats weight = random.real(depth, 1.5), mean = random.real(depth, 1.0);
   Floats inverse = random.real(depth, 1.0);
   for (float& value : inverse) value = std::fabs(value) + 0.5f;
@@ -144,9 +150,10 @@ void gradient(int64_t rows, int64_t depth, Random& random, const Emit& emit) {
     }
   }
   emit({"batch_norm_grad",
-        std::to_string(rows) + " rows of " + std::to_string(depth),
-        {rows, depth},
-        {given(x), given(dy), given(weight), given(mean), given(inverse), made(rounded(dx), dx_off),
+        std::to_string(rows) + " rows of " + std::to_string(depth) + (gated ? " with a gate" : ""),
+        {rows, depth, gated},
+        {given_map(x), given_map(given_dy), given(weight), given(mean), given(inverse),
+         gated ? given_map(gate) : left_out(), made_map(rounded(dx), dx_off),
          made(rounded(dweight), dweight_off), made(rounded(dbias), dbias_off),
          workspace(sums_bytes(rows, depth))}});
 }
@@ -159,7 +166,7 @@ void norm_cases(bool small, const Emit& emit) {
     for (const int64_t rows : {1, 2, 31, 33, small ? 40 : 3000}) {
       training(rows, depth, 0.0, random, emit);
       inference(rows, depth, random, emit);
-      gradient(rows, depth, random, emit);
+      for (const bool gated : {false, true}) gradient(rows, depth, gated, random, emit);
     }
   training(100, 5, 1000.0, random, emit);  // a mean that is large costs no digits
   training(small ? 50 : 2000, 3, -300.0, random, emit);

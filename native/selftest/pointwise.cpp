@@ -80,6 +80,7 @@ void activations(int64_t size, Random& random, const Emit& emit) {
     Floats x = random.real(size, 6.0);
     const float strange[] = {0.0f, -0.0f, not_a_number(), 30.0f, -30.0f, 100.0f, -100.0f, 1e-30f, -1e-30f};
     for (size_t i = 0; i < std::size(strange) && i + 1 < x.size(); ++i) x[i] = strange[i];
+    x = emit.stored(x);
     const float alpha = 0.3f;
     Doubles y, off;
     for (const float value : x) {
@@ -88,38 +89,45 @@ void activations(int64_t size, Random& random, const Emit& emit) {
       off.push_back(kRoundings * 0.5 * kEps * made.magnitude + kLeast * (1 + std::fabs(value)));
     }
     const std::string what = "function " + std::to_string(function) + " of " + std::to_string(size);
-    emit({"activation", what, {size, function, word(alpha)}, {given(x), made(rounded(y), off)}});
+    emit({"activation", what, {size, function, word(alpha)}, {given_map(x), made_map(rounded(y), off)}});
 
     const bool from_input = function == kGelu || function == kSilu;
-    const Floats kept = from_input ? x : rounded(y), dy = random.real(size, 3.0);
+    const Floats kept = from_input ? x : emit.stored(rounded(y)), dy = emit.stored(random.real(size, 3.0));
     Doubles dx, dx_off;
     for (int64_t i = 0; i < size; ++i) {
       const Result made = slope(function, kept[i], alpha);
       // The gradient of ReLU is a gate: what it lets pass it leaves alone, and NaN opens it.
       dx.push_back(function == kRelu ? (kept[i] <= 0 ? 0.0 : dy[i]) : dy[i] * made.value);
       const double magnitude = std::fabs(dy[i]) * (made.magnitude + std::fabs(made.value));
-      const double least = kLeast * (1 + std::fabs(dy[i]) * (1 + std::fabs(kept[i])));
+      const double size = std::isnan(kept[i]) ? 0.0 : std::fabs(kept[i]);
+      const double least = kLeast * (1 + std::fabs(dy[i]) * (1 + size));
       dx_off.push_back(function == kRelu ? 0.0 : kRoundings * 0.5 * kEps * magnitude + least);
     }
     emit({"activation_grad",
           what,
           {size, function, word(alpha)},
-          {given(kept), given(dy), made(rounded(dx), dx_off)}});
+          {given_map(kept), given_map(dy), made_map(rounded(dx), dx_off)}});
   }
 }
 
 void sums(int64_t size, Random& random, const Emit& emit) {
-  const Floats a = random.whole(size, 1000), b = random.whole(size, 1000);
+  const Floats a = emit.stored(random.whole(size, 1000)), b = emit.stored(random.whole(size, 1000));
   Floats y(a.size());
   for (size_t i = 0; i < y.size(); ++i) y[i] = a[i] + b[i];
   const std::string what = std::to_string(size);
-  emit({"add", what, {size, 0, 0}, {given(a), given(b), left_out(), made(y)}});
+  emit({"add", what, {size, 0, 0}, {given_map(a), given_map(b), left_out(), made_map(y)}});
   Floats positive(y), open(y);
   const Floats gate = random.whole(size, 2);
   for (float& value : positive) value = value > 0 ? value : 0;
   for (size_t i = 0; i < y.size(); ++i) open[i] = gate[i] > 0 ? y[i] : 0;
-  emit({"add", what + " with relu", {size, 1, 0}, {given(a), given(b), left_out(), made(positive)}});
-  emit({"add", what + " with a gate", {size, 0, 1}, {given(a), given(b), given(gate), made(open)}});
+  emit({"add",
+        what + " with relu",
+        {size, 1, 0},
+        {given_map(a), given_map(b), left_out(), made_map(positive)}});
+  emit({"add",
+        what + " with a gate",
+        {size, 0, 1},
+        {given_map(a), given_map(b), given_map(gate), made_map(open)}});
 }
 
 int64_t parts_of(int64_t rows, int64_t depth) {
@@ -138,11 +146,11 @@ void prelu(int64_t rows, int64_t depth, Random& random, const Emit& emit) {
     dslope[c] += x[i] > 0 ? 0 : x[i] * dy[i];
   }
   const std::string what = std::to_string(rows) + " rows of " + std::to_string(depth);
-  emit({"prelu", what, {rows, depth}, {given(x), given(slopes), made(y)}});
+  emit({"prelu", what, {rows, depth}, {given_map(x), given(slopes), made_map(y)}});
   emit({"prelu_grad",
         what,
         {rows, depth},
-        {given(x), given(slopes), given(dy), made(dx), made(dslope),
+        {given_map(x), given(slopes), given_map(dy), made_map(dx), made(dslope),
          workspace(parts_of(rows, depth) * depth * 8)}});
 }
 
@@ -160,8 +168,8 @@ void maxout(int64_t rows, int64_t depth, int64_t pieces, Random& random, const E
   }
   const std::string what =
       std::to_string(rows) + " rows of " + std::to_string(depth) + ", " + std::to_string(pieces) + " pieces";
-  emit({"maxout", what, {rows, depth, pieces}, {given(x), made(y)}});
-  emit({"maxout_grad", what, {rows, depth, pieces}, {given(x), given(dy), made(dx)}});
+  emit({"maxout", what, {rows, depth, pieces}, {given_map(x), made_map(y)}});
+  emit({"maxout_grad", what, {rows, depth, pieces}, {given_map(x), given_map(dy), made_map(dx)}});
 }
 
 uint64_t hash(uint64_t z) {
@@ -189,7 +197,7 @@ void dropout(int64_t images, int64_t block, int64_t pixels, int64_t depth, doubl
         std::to_string(images) + " images in blocks of " + std::to_string(block) + ", rate " +
             std::to_string(rate),
         {images, block, pixels, 1, depth, word(rate), stream},
-        {given(laid(x)), given(seed), given(step), made(laid(y))}});
+        {given_map(laid(x)), given(seed), given(step), made_map(laid(y))}});
 }
 
 }  // namespace

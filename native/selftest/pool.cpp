@@ -66,7 +66,7 @@ void max_pool(const Shape& s, const Floats& x, const Floats& dy, const Floats& g
   emit({"max_pool",
         s.text(),
         s.parameters(),
-        {given(s.x_blocks(x)), made(s.y_blocks(y)), made_bytes(s.y_blocks(index))}});
+        {given_map(s.x_blocks(x)), made_map(s.y_blocks(y)), made_bytes(s.y_blocks(index))}});
 
   Floats dx(s.x_size());
   s.each([&](int64_t to, int64_t from, int64_t position) {
@@ -80,8 +80,8 @@ void max_pool(const Shape& s, const Floats& x, const Floats& dy, const Floats& g
     emit({"max_pool_grad",
           s.text() + (gated ? "gate" : ""),
           parameters,
-          {given(s.y_blocks(dy)), given_bytes(s.y_blocks(index)),
-           gated ? given(s.x_blocks(gate)) : left_out(), made(s.x_blocks(dx))}});
+          {given_map(s.y_blocks(dy)), given_bytes(s.y_blocks(index)),
+           gated ? given_map(s.x_blocks(gate)) : left_out(), made_map(s.x_blocks(dx))}});
   }
 }
 
@@ -114,11 +114,11 @@ void average_pool(const Shape& s, const Floats& x, const Floats& dy, const Emit&
   emit({"average_pool",
         s.text(),
         s.parameters(),
-        {given(s.x_blocks(x)), made(s.y_blocks(rounded(y)), s.y_blocks(y_off))}});
+        {given_map(s.x_blocks(x)), made_map(s.y_blocks(rounded(y)), s.y_blocks(y_off))}});
   emit({"average_pool_grad",
         s.text(),
         s.parameters(),
-        {given(s.y_blocks(dy)), made(s.x_blocks(rounded(dx)), s.x_blocks(dx_off))}});
+        {given_map(s.y_blocks(dy)), made_map(s.x_blocks(rounded(dx)), s.x_blocks(dx_off))}});
 }
 
 void all(const Shape& s, Random& random, const Emit& emit) {

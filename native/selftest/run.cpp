@@ -57,18 +57,20 @@ class Guarded {
   uint8_t* whole_;
 };
 
+// `eps` is how far the last rounding may move a number that may be off, in parts of it, and `least` by how
+// much at least.
 template <class T>
-std::string compare(const Operand& operand, const std::vector<uint8_t>& found) {
-  const size_t count = found.size() / sizeof(T);
+std::string compare(const Operand& operand, const std::vector<T>& after, const std::vector<T>& found,
+                    double eps, double least) {
+  const size_t count = found.size();
   for (size_t i = 0; i < count; ++i) {
-    T wanted, got;
-    std::memcpy(&wanted, operand.after.data() + i * sizeof(T), sizeof(T));
-    std::memcpy(&got, found.data() + i * sizeof(T), sizeof(T));
+    const T wanted = after[i], got = found[i];
     if (got == wanted || (got != got && wanted != wanted)) continue;
-    // What is wanted was rounded too, by half the distance of neighbouring numbers.
-    const double half =
-        sizeof(T) == sizeof(float) ? 0.5 * kEps * std::fabs(static_cast<double>(wanted)) : 0.0;
-    const double allowed = operand.allowed.empty() ? 0.0 : operand.allowed[i] + half;
+    double allowed = 0.0;
+    if (!operand.allowed.empty()) {
+      allowed = operand.allowed[i];
+      allowed += 0.5 * eps * (std::fabs(static_cast<double>(wanted)) + allowed) + least;
+    }
     if (std::fabs(static_cast<double>(got) - static_cast<double>(wanted)) <= allowed) continue;
     return "number " + std::to_string(i) + " of " + std::to_string(count) + " is " + std::to_string(got) +
            ", not " + std::to_string(wanted) + " ± " + std::to_string(allowed);
@@ -80,13 +82,18 @@ std::string compare(const Operand& operand, const std::vector<uint8_t>& found) {
   if (operand.free) return "";
   switch (operand.number) {
     case Operand::Number::kFloat:
-      return compare<float>(operand, found);
+      return compare(operand, numbers_of<float>(operand.after), numbers_of<float>(found), kEps, 0.0);
+    case Operand::Number::kBfloat16: {
+      const Floats exact = numbers_of<float>(operand.after);
+      const Floats wanted = operand.allowed.empty() ? from_bfloat16(to_bfloat16(exact)) : exact;
+      return compare(operand, wanted, from_bfloat16(numbers_of<uint16_t>(found)), kEpsBfloat16, 0x1p-134);
+    }
     case Operand::Number::kDouble:
-      return compare<double>(operand, found);
+      return compare(operand, numbers_of<double>(operand.after), numbers_of<double>(found), 0.0, 0.0);
     case Operand::Number::kBytes:
       break;
   }
-  return compare<uint8_t>(operand, found);
+  return compare(operand, operand.after, found, 0.0, 0.0);
 }
 
 // The operands' bytes after one run, with `team` threads.

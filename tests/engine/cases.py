@@ -119,6 +119,7 @@ CASES: tuple[Case, ...] = (
     Case("conv3-33 maxout33 fc", (4, 5, 5), 2),
     # Normalisation and dropout.
     Case("conv3-5b0 bn relu fc9 bn relu fc", (5, 6, 3), 16),
+    Case("conv3-5p1 bn relu avgpool2 fc", (6, 8, 3), 5),
     Case("bn fc", (7, 5, 33), 3),
     Case("conv3-5 drop0.5 relu fc17 drop0.2 fc", (5, 6, 3), 7),
     Case("drop0.9 drop0 fc", (4, 4, 1), 33),

@@ -117,6 +117,35 @@ def test_a_relu_joins_a_normalisation_and_a_sum(text: str) -> None:
     assert "relu1" in joined.writes()
 
 
+def test_the_gradient_of_a_relu_behind_a_normalisation_joins_its_gradient() -> None:
+    made = gradients("conv3-3p1 bn relu drop0.5 fc")
+    assert "activation_grad" not in kernels(made)
+    (joined,) = (call for call in made.calls if call.kernel == "batch_norm_grad")
+    *_, dropped = (call for call in made.calls if call.kernel == "dropout")
+    assert (joined.operand("gate"), joined.parameters.has_gate) == ("relu1", 1)
+    assert joined.operand("dy") == dropped.operand("y")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conv3-3p1 bn tanh drop0.5 fc",  # another function
+        "conv3-3p1 bn drop0.5 relu fc",  # something lies between
+        "conv3-3p1 bn relu conv3-3p1 fc",  # the gate has joined the convolution's gradient
+    ],
+)
+def test_the_gradient_of_a_normalisation_elsewhere_has_no_gate(text: str) -> None:
+    (norm,) = (call for call in gradients(text).calls if call.kernel == "batch_norm_grad")
+    assert (norm.operand("gate"), norm.parameters.has_gate) == ("", 0)
+
+
+def test_a_gradient_that_is_fetched_does_not_join_a_normalisation() -> None:
+    made = gradients("conv3-3p1 bn relu drop0.5 fc", "grad(bn1)")
+    assert "activation_grad" in kernels(made)
+    (norm,) = (call for call in made.calls if call.kernel == "batch_norm_grad")
+    assert norm.operand("gate") == ""
+
+
 def test_what_is_not_used_any_more_takes_no_memory() -> None:
     made = gradients("conv3-4p1 relu pool2 fc")
     used = {name for call in made.calls for name in call.operands}

@@ -14,7 +14,14 @@ __all__ = ["fuse"]
 
 RELU = list(FUNCTIONS).index("relu")
 
-BEFORE_RELU = {"conv": "y", "stem": "y", "winograd": "y", "batch_norm": "y", "batch_norm_apply": "y", "add": "y"}
+BEFORE_RELU = {
+    "conv": "y",
+    "stem": "y",
+    "winograd": "y",
+    "batch_norm": "y",
+    "batch_norm_apply": "y",
+    "add": "y",
+}
 """Kernels that can apply the ReLU behind them, and the operand that they make."""
 
 BEFORE_GATE = {"conv_input_grad": "dx", "winograd": "y", "max_pool_grad": "dx", "add": "y"}
@@ -24,15 +31,20 @@ BEFORE_GATE = {"conv_input_grad": "dx", "winograd": "y", "max_pool_grad": "dx", 
 def fuse(lowered: Lowered) -> Lowered:
     """The same results from fewer passes over memory.
 
-    A ReLU joins what is before it; a ReLU's gradient joins what made its dy, as a gate. Both only
-    where nothing else uses what lies between.
+    A ReLU joins what is before it; a ReLU's gradient joins what made its dy, or the gradient of the
+    batch normalisation before the ReLU, as a gate. All only where nothing else uses what lies
+    between.
     """
     uses = Counter(name for call in lowered.calls for name in call.reads())
     uses.update(name for name, _, _ in lowered.results)
     makers: dict[str, int] = {}
     calls: list[Call | None] = []
     for call in lowered.calls:
-        joined = _relu(call, calls, makers, uses) or _gate(call, calls, makers, uses)
+        joined = (
+            _relu(call, calls, makers, uses)
+            or _gate(call, calls, makers, uses)
+            or _gated_norm(call, calls, makers, uses)
+        )
         if joined is not None:
             place, made = joined
             calls[place] = None
@@ -80,6 +92,22 @@ def _gate(
     operands[maker.place(BEFORE_GATE[maker.kernel])] = call.operand("dx")
     parameters = _with(maker.parameters, "has_gate")
     return makers[between], replace(maker, operands=tuple(operands), parameters=parameters)
+
+
+def _gated_norm(
+    call: Call, calls: list[Call | None], makers: dict[str, int], uses: Counter[str]
+) -> tuple[int, Call] | None:
+    if call.kernel != "batch_norm_grad":
+        return None
+    between = call.operand("dy")
+    maker = calls[makers[between]] if between in makers and uses[between] == 1 else None
+    if maker is None or maker.kernel != "activation_grad" or maker.parameters.function != RELU:
+        return None
+    operands = list(call.operands)
+    operands[call.place("dy")] = maker.operand("dy")
+    operands[call.place("gate")] = maker.operand("kept")
+    parameters = replace(call.parameters, has_gate=1)
+    return makers[between], replace(call, operands=tuple(operands), parameters=parameters)
 
 
 def _with(parameters: Any, flag: str) -> Any:

@@ -80,7 +80,7 @@ class Convolution:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How a convolution's work is cut into tasks: `chunks` of places, and `parts` of the weights."""
+    """A convolution's work is cut into tasks: `chunks` of places times `parts` of the weights."""
 
     convolution: Convolution
     chunks: int
@@ -322,10 +322,14 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "maxout_grad": Kernel("x dy dx>", Pieces, maps=True),
         "dropout": Kernel("x seed step y>", Drop, maps=True),
         "batch_norm": Kernel(
-            "x weight bias running_mean?! running_var?! y> mean> inverse> workspace>", Norm, maps=True
+            "x weight bias running_mean?! running_var?! y> mean> inverse> workspace>",
+            Norm,
+            maps=True,
         ),
         "batch_norm_apply": Kernel("x weight bias mean variance y> workspace>", Norm, maps=True),
-        "batch_norm_grad": Kernel("x dy weight mean inverse gate? dx> dweight> dbias> workspace>", NormGradient, maps=True),
+        "batch_norm_grad": Kernel(
+            "x dy weight mean inverse gate? dx> dweight> dbias> workspace>", NormGradient, maps=True
+        ),
         "softmax_cross_entropy": Kernel("scores labels losses> probabilities>", Loss),
         "softmax_cross_entropy_grad": Kernel("probabilities labels dscores>", Loss, maps=True),
         "hinge": Kernel("scores labels losses>", Loss),

@@ -116,7 +116,7 @@ FEW_UNITS = 8
 
 
 def _cut(conv: kernels.Convolution, height: int, columns: int) -> kernels.Cut:
-    """Weights that are too large to stay near a core are shared out, and each share meets many rows."""
+    """Weights too large to stay near a core are shared out, and each share meets many rows."""
     rows = conv.images // conv.block * height
     weights = conv.rows * conv.columns * conv.depth * conv.filters
     if conv.groups > 1 or weights <= NEAR_WEIGHTS:
@@ -180,7 +180,7 @@ MOST_PARTIAL_NUMBERS = 2**20
 
 
 MOST_SUMS = 300_000
-"""Sums in the transformed domain that one task of Winograd's weight gradient keeps near its core."""
+"""Transformed sums that one task of Winograd's weight gradient keeps near its core."""
 
 
 def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) -> None:
@@ -375,8 +375,9 @@ def _batch_norm_grad(lowering: Lowering, node: Node) -> None:
     outputs = tuple(lowering.make(name) for name in node.outputs)
     rows = _rows(lowering, outputs[0])
     workspace = lowering.scratch("sums", _partial_sums(rows, 2, 2))
+    operands = (*node.inputs, "", *outputs, workspace)
     parameters = kernels.NormGradient(rows.rows, rows.depth)
-    lowering.call("batch_norm_grad", (*node.inputs, "", *outputs, workspace), parameters)
+    lowering.call("batch_norm_grad", operands, parameters)
 
 
 def _add(lowering: Lowering, node: Node) -> None:
