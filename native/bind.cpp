@@ -47,7 +47,6 @@ class Machine {
     for (const Given& memory : given) add(memory.data(), memory.size());
     if (addresses.size() != program.memories().size()) throw std::invalid_argument("a memory is missing");
     nb::gil_scoped_release release;
-    threads_.reserve(program.scratch());
     program.run(addresses, threads_);
   }
 

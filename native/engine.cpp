@@ -52,6 +52,7 @@ Program::Program(const KernelTable& table, const std::vector<Step>& steps, std::
 }
 
 void Program::run(const std::vector<void*>& memories, Threads& threads) const {
+  threads.reserve(scratch_);
   void* operands[kMostOperands];
   for (const Bound& step : steps_) {
     for (size_t i = 0; i < step.operands.size(); ++i) {

@@ -32,8 +32,6 @@ class Program {
   void run(const std::vector<void*>& memories, Threads& threads) const;
 
   const std::vector<int64_t>& memories() const { return memories_; }
-  // Bytes of scratch memory that every thread must have reserved before a run.
-  int64_t scratch() const { return scratch_; }
 
  private:
   struct Bound {
@@ -43,7 +41,7 @@ class Program {
   };
   std::vector<Bound> steps_;
   std::vector<int64_t> memories_;
-  int64_t scratch_ = 0;
+  int64_t scratch_ = 0;  // bytes, of every thread
 };
 
 }  // namespace hubel

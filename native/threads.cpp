@@ -65,8 +65,7 @@ void Threads::reserve(int64_t bytes) {
   if (bytes <= reserved_) return;
   reserved_ = 0;  // should there not be so much
   scratch_.clear();
-  for (int i = 0; i < count(); ++i)
-    scratch_.emplace_back(::operator new(static_cast<size_t>(bytes), kLine));
+  for (int i = 0; i < count(); ++i) scratch_.emplace_back(::operator new(static_cast<size_t>(bytes), kLine));
   reserved_ = bytes;
 }
 

@@ -24,7 +24,9 @@ class Threads {
   // Calls task(0) … task(tasks - 1), each once, and returns when all are done.
   template <class Task>
   void each(int64_t tasks, const Task& task) {
-    run(tasks, [](const void* given, int64_t index, int) { (*static_cast<const Task*>(given))(index); }, &task);
+    run(
+        tasks, [](const void* given, int64_t index, int) { (*static_cast<const Task*>(given))(index); },
+        &task);
   }
   // The same with task(index, worker), for tasks that use the scratch memory of the thread they run on.
   template <class Task>

@@ -28,9 +28,10 @@ static int64_t scratch_of(const void* parameters) {
 static const Kernel kKernels[] = {
 #define HUBEL_ROW(name, T, operands, Parameters, sizes, run) \
   {name, operands, sizeof(Parameters) / 8, sizes, run, scratch_of<T, Parameters>},
-#define HUBEL_KERNEL(name, operands, Parameters, sizes) HUBEL_ROW(#name, float, operands, Parameters, sizes, name)
-#define HUBEL_MAP_KERNEL(name, operands, Parameters, sizes)                  \
-  HUBEL_ROW(#name, float, operands, Parameters, sizes<float>, name<float>)          \
+#define HUBEL_KERNEL(name, operands, Parameters, sizes) \
+  HUBEL_ROW(#name, float, operands, Parameters, sizes, name)
+#define HUBEL_MAP_KERNEL(name, operands, Parameters, sizes)                \
+  HUBEL_ROW(#name, float, operands, Parameters, sizes<float>, name<float>) \
   HUBEL_ROW(#name "_bf16", Bfloat16, operands, Parameters, sizes<Bfloat16>, name<Bfloat16>)
 #include "../kernels.inc"
 #undef HUBEL_MAP_KERNEL

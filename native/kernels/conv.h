@@ -153,7 +153,8 @@ struct Sweep {
     for (int64_t r = 0; r < down.taps; ++r) {
       int64_t sy;
       const bool inside = down.reads(y, r, &sy) && sy >= 0 && sy < down.sources;
-      rows[r] = inside ? as_floats(from + source.at(b, sy, 0), source.row(), copies + r * source.row()) : nullptr;
+      rows[r] =
+          inside ? as_floats(from + source.at(b, sy, 0), source.row(), copies + r * source.row()) : nullptr;
     }
   }
 

@@ -18,8 +18,12 @@ struct StemRows {
   const float* images;
   float* room;  // [image of the block][tap down][numbers()]
 
-  int64_t numbers() const { return greater(p.width + p.left, (p.out_width - 1) * p.stride_x + p.columns) * p.depth; }
-  static int64_t bytes(const ConvCall& p) { return product(p.block, p.rows, StemRows{p, nullptr, nullptr}.numbers(), 4); }
+  int64_t numbers() const {
+    return greater(p.width + p.left, (p.out_width - 1) * p.stride_x + p.columns) * p.depth;
+  }
+  static int64_t bytes(const ConvCall& p) {
+    return product(p.block, p.rows, StemRows{p, nullptr, nullptr}.numbers(), 4);
+  }
 
   float* at(int64_t image, int64_t r) const { return room + (image * p.rows + r) * numbers(); }
 

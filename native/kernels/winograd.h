@@ -7,10 +7,10 @@
 //   y  = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ x B)] A                 dx the same, from dy and the filters turned round
 //   dw = Gᵀ [Σ over tiles (Bᵀ x B) ⊙ (A dy Aᵀ)] G
 
-constexpr int64_t kTileSide = 4;                           // outputs of a tile, along either axis
-constexpr int64_t kTileReach = 6;                          // inputs that they read
-constexpr int64_t kPoints = kTileReach * kTileReach;       // products of a tile
-constexpr int64_t kTileRows = 64;                          // of the matrices that are worked on at once
+constexpr int64_t kTileSide = 4;                      // outputs of a tile, along either axis
+constexpr int64_t kTileReach = 6;                     // inputs that they read
+constexpr int64_t kPoints = kTileReach * kTileReach;  // products of a tile
+constexpr int64_t kTileRows = 64;                     // of the matrices that are worked on at once
 
 static Vector times(float factor, Vector x, Vector plus) {
   return Vector::multiply_add(Vector::all(factor), x, plus);
@@ -147,8 +147,9 @@ struct Tiles {
       pixels<kTileReach>(maps, x, b, ty * kTileSide - p.top, tx * kTileSide - p.left, outside, pixel);
       float* to = v + (tile - first) * p.block * step;
       vectors_of(p.block, p.depth, step, [&](int64_t e, int64_t at, int count) {
-        both_axes<6, 6>(input_axis, [&](int i, int j) { return load(pixel[i * 6 + j] + e, count); },
-                        [&](int i, int j, Vector t) { t.store(to + (i * 6 + j) * point + at); });
+        both_axes<6, 6>(
+            input_axis, [&](int i, int j) { return load(pixel[i * 6 + j] + e, count); },
+            [&](int i, int j, Vector t) { t.store(to + (i * 6 + j) * point + at); });
       });
     }
   }
@@ -186,10 +187,12 @@ static void winograd_weights(const Call& call, Threads& threads) {
         for (int64_t i = 0; i < Vector::kWidth && panel * kPanel + j + i < columns; ++i) {
           const int64_t column = panel * kPanel + j + i;
           lanes[p.backward ? 8 - t : t][i] =
-              weight[t * p.depth * p.filters + (p.backward ? column * p.filters + k : k * p.filters + column)];
+              weight[t * p.depth * p.filters +
+                     (p.backward ? column * p.filters + k : k * p.filters + column)];
         }
-      both_axes<3, 6>(filter_axis, [&](int r, int s) { return Vector::load(lanes[r * 3 + s]); },
-                      [&](int r, int s, Vector u) { u.store(to + (r * 6 + s) * inner * kPanel + j); });
+      both_axes<3, 6>(
+          filter_axis, [&](int r, int s) { return Vector::load(lanes[r * 3 + s]); },
+          [&](int r, int s, Vector u) { u.store(to + (r * 6 + s) * inner * kPanel + j); });
     }
   });
 }
@@ -238,15 +241,16 @@ static void finish_tiles(const Tiles& tiles, int64_t first, int64_t last, int64_
         const int count = static_cast<int>(lesser(Vector::kWidth, width - c));
         const int64_t at = corner + image * p.filters + c;
         const Vector offset = bias ? load(bias + panel * kPanel + c, count) : Vector::zero();
-        both_axes<6, 4>(output_axis, [&](int i, int j) { return Vector::load(from + (i * 6 + j) * point); },
-                        [&](int i, int j, Vector sum) {
-                          if (i >= height || j >= length) return;
-                          const int64_t to = at + i * maps.row() + j * maps.pixel();
-                          sum = sum + offset;
-                          if (p.relu) sum = Vector::positive(sum);
-                          if (gate) sum = Vector::where_positive(load(gate + to, count), sum);
-                          store(sum, y + to, count);
-                        });
+        both_axes<6, 4>(
+            output_axis, [&](int i, int j) { return Vector::load(from + (i * 6 + j) * point); },
+            [&](int i, int j, Vector sum) {
+              if (i >= height || j >= length) return;
+              const int64_t to = at + i * maps.row() + j * maps.pixel();
+              sum = sum + offset;
+              if (p.relu) sum = Vector::positive(sum);
+              if (gate) sum = Vector::where_positive(load(gate + to, count), sum);
+              store(sum, y + to, count);
+            });
       }
   }
 }
@@ -328,7 +332,9 @@ static bool winograd_weight_grad_sizes(const void* parameters, int64_t* bytes) {
 }
 
 template <class T>
-static int64_t scratch(const WinogradGradCall& given) { return 4 * WinogradGrad(given).numbers(); }
+static int64_t scratch(const WinogradGradCall& given) {
+  return 4 * WinogradGrad(given).numbers();
+}
 
 // A dy Aᵀ of tiles first … last - 1 and panels from … to - 1 into d, [point][panel][tile, image][kPanel].
 template <class T>
@@ -347,16 +353,19 @@ static void transform_gradient(const WinogradGrad& work, const T* dy, const T* o
         for (int64_t c = 0; c < width; c += Vector::kWidth) {
           const int64_t e = image * maps.depth + panel * kPanel + c;
           const int count = static_cast<int>(lesser(Vector::kWidth, width - c));
-          float* at = d + (panel - from) * work.d_panel() + ((tile - first) * maps.block + image) * kPanel + c;
-          both_axes<4, 6>(gradient_axis, [&](int i, int j) { return load(pixel[i * 4 + j] + e, count); },
-                          [&](int i, int j, Vector t) { t.store(at + (i * 6 + j) * work.d_point()); });
+          float* at =
+              d + (panel - from) * work.d_panel() + ((tile - first) * maps.block + image) * kPanel + c;
+          both_axes<4, 6>(
+              gradient_axis, [&](int i, int j) { return load(pixel[i * 4 + j] + e, count); },
+              [&](int i, int j, Vector t) { t.store(at + (i * 6 + j) * work.d_point()); });
         }
     }
   }
 }
 
 // Gᵀ q G of panels from … to - 1 into (taps, depth, filters).
-static void finish_weights(const WinogradGrad& work, const float* q, int64_t from, int64_t to, float* weight) {
+static void finish_weights(const WinogradGrad& work, const float* q, int64_t from, int64_t to,
+                           float* weight) {
   const ConvCall& p = work.tiles.p;
   for (int64_t k = 0; k < p.depth; ++k)
     for (int64_t panel = from; panel < to; ++panel)
@@ -364,11 +373,10 @@ static void finish_weights(const WinogradGrad& work, const float* q, int64_t fro
         const float* at = q + (k * work.panels + panel - from) * kPanel + c;
         float* made = weight + k * p.filters + panel * kPanel + c;
         const int count = static_cast<int>(lesser(Vector::kWidth, p.filters - panel * kPanel - c));
-        both_axes<6, 3>(filter_gradient_axis,
-                        [&](int i, int j) { return Vector::load(at + (i * 6 + j) * work.q_point()); },
-                        [&](int i, int j, Vector w) {
-                          store(w, made + (i * 3 + j) * p.depth * p.filters, count);
-                        });
+        both_axes<6, 3>(
+            filter_gradient_axis,
+            [&](int i, int j) { return Vector::load(at + (i * 6 + j) * work.q_point()); },
+            [&](int i, int j, Vector w) { store(w, made + (i * 3 + j) * p.depth * p.filters, count); });
       }
 }
 
@@ -390,7 +398,8 @@ static void winograd_weight_grad(const Call& call, Threads& threads) {
     float* d = v + tiles.x_numbers();
     float* q = d + kPoints * work.d_point();
     T* outside = reinterpret_cast<T*>(q + kPoints * work.q_point());
-    for (int64_t i = 0; i < greater(p.x().pixel(), p.y().pixel()) + Vector::kWidth; ++i) put(outside + i, 0.0f);
+    for (int64_t i = 0; i < greater(p.x().pixel(), p.y().pixel()) + Vector::kWidth; ++i)
+      put(outside + i, 0.0f);
     for (int64_t i = 0; i < kPoints * work.q_point(); ++i) q[i] = 0.0f;
     float sums[kPanel];
     for (int64_t k = from * kPanel; bias && k < lesser(p.filters, to * kPanel); ++k)

@@ -135,7 +135,11 @@ std::string run_once(const hubel::KernelTable& table, const Case& test, hubel::T
 std::string run(const hubel::KernelTable& table, const Case& test,
                 const std::vector<hubel::Threads*>& teams) {
   std::vector<std::vector<uint8_t>> first;
-  for (hubel::Threads* team : teams) {
+  // New for each case, so that its scratch memory ends where the case's need does, for sanitizers to see.
+  hubel::Threads alone(1);
+  std::vector<hubel::Threads*> all{&alone};
+  all.insert(all.end(), teams.begin(), teams.end());
+  for (hubel::Threads* team : all) {
     const std::string where = std::to_string(team->count()) + " threads: ";
     std::vector<std::vector<uint8_t>> found;
     const std::string problem = run_once(table, test, *team, found);

@@ -18,7 +18,7 @@ from hubel.graph.ops.update import Adam, Sgd
 from tests.engine.cases import Case, built, feeds, gradient_graph, start_values, write_all
 
 CONVOLUTIONS = (
-    Case("conv3-33p1 fc", (9, 8, 17), 16),
+    Case("conv5-33p2 fc", (9, 8, 17), 16),
     Case("conv3-10s2p1~ fc", (9, 8, 5), 7),
     Case("conv3x2-12g3d2 fc", (9, 8, 6), 3),
     Case("conv1-65 fc", (4, 5, 3), 17),

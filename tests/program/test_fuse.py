@@ -34,8 +34,11 @@ def kernels(lowered: Lowered) -> list[str]:
     return [call.kernel for call in lowered.calls if call.kernel[:4] not in ("pack", "copy")]
 
 
+FORWARD = ("stem", "conv")
+
+
 def relus(lowered: Lowered) -> list[int]:
-    return [call.parameters.relu for call in lowered.calls if call.kernel == "conv"]
+    return [call.parameters.convolution.relu for call in lowered.calls if call.kernel in FORWARD]
 
 
 def gates(lowered: Lowered) -> list[str]:
@@ -48,9 +51,9 @@ def gates(lowered: Lowered) -> list[str]:
 
 def test_a_relu_joins_the_convolution_or_fully_connected_layer_before_it() -> None:
     made = inference("conv3-4 relu fc7 relu fc")
-    assert kernels(made) == ["conv", "conv", "conv"]
+    assert kernels(made) == ["stem", "conv", "conv"]
     assert relus(made) == [1, 1, 0]
-    assert [call.operand("y") for call in made.calls if call.kernel == "conv"][:2] == [
+    assert [call.operand("y") for call in made.calls if call.kernel in FORWARD][:2] == [
         "relu1",
         "relu2",
     ]

@@ -55,7 +55,7 @@ BROKEN: dict[str, tuple[Callable[[Program], Program], str]] = {
         lambda p: replace(p, calls=p.calls[::-1]),
         "call 0 sgd reads .* before it is made",
     ),
-    "an operand too few": (short_of_an_operand, "call 0 pack_maps: wrong number of operands"),
+    "an operand too few": (short_of_an_operand, "call 0 pack_weights: wrong number of operands"),
     "a buffer that was not placed": (
         lambda p: with_buffer(p, "pool1", offset=-1),
         "pool1 is not placed on a cache line",
