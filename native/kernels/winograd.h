@@ -6,6 +6,21 @@
 //
 //   y  = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ x B)] A                 dx the same, from dy and the filters turned round
 //   dw = Gᵀ [Σ over tiles (Bᵀ x B) ⊙ (A dy Aᵀ)] G
+//
+// How far rounding may move y: with u = 2⁻²⁴, the unit roundoff, and n the most roundings that one number
+// meets on its way, by at most
+//
+//   n·u / (1 - n·u) · |Aᵀ| [(|G||w||Gᵀ|) ⊙ (|Bᵀ||x||B|)] |A|,   n = depth + 21
+//
+// (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, lemma 3.1): 6 in Bᵀ x B, 8 in G w Gᵀ with
+// its constants, which are no binary fractions, depth in the products and their sums, 6 in Aᵀ m A and 1 for
+// the bias. No term cancels on the way but as in these matrices, so their magnitudes bound every sum in
+// between. For dw it is |Gᵀ| [Σ (|Bᵀ||x||B|) ⊙ (|A||dy||Aᵀ|)] |G| with the number of tiles in all images for
+// the depth: 6 in Bᵀ x B, 4 in A dy Aᵀ, 10 in Gᵀ q G, one for each tile and each partial sum. Measured, 64
+// channels of numbers between -1 and 1: the largest error is 6·10⁻⁶ of the largest output; the selftest holds
+// it below 2·10⁻⁵.
+//
+// A number of x that is infinite or none may reach all of its tile's outputs, not just those of its windows.
 
 constexpr int64_t kTileSide = 4;                      // outputs of a tile, along either axis
 constexpr int64_t kTileReach = 6;                     // inputs that they read
