@@ -39,7 +39,8 @@ std::vector<std::string> test_threads(bool small, int64_t* cases) {
     sharing.each_worker(100, [&](int64_t task, int worker) {
       auto* mine = static_cast<volatile unsigned char*>(sharing.scratch(worker));
       if (reinterpret_cast<uintptr_t>(mine) % 64 != 0) ++wrong;
-      mine[0] = mine[bytes - 1] = static_cast<unsigned char>(task);
+      mine[0] = static_cast<unsigned char>(task);
+      mine[bytes - 1] = static_cast<unsigned char>(task);
       for (int i = 0; i < 1000; ++i)
         if (mine[0] != task || mine[bytes - 1] != task) ++wrong;
     });

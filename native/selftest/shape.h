@@ -2,9 +2,7 @@
 // arrays, and its numbers in the order in which kernels take them.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 #include "case.h"
 
