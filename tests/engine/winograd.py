@@ -42,15 +42,11 @@ class Winograd:
         filters = self._sandwich(G, weight[None, None, None])[0, 0, 0]
         # The sum over channels meets each number of either side.
         depth = weight.shape[2]
-        sums = np.einsum(
-            "ntupqc,pqck->ntupqk",
-            self._off(inputs, depth),
-            self._off(filters, depth),
-            optimize=True,
-        )
+        sums = _by_point(self._off(inputs, depth)) @ _flat(self._off(filters, depth))
+        n, down, along = inputs.shape[:3]
+        sums = sums.reshape(6, 6, n, down, along, -1).transpose(2, 3, 4, 0, 1, 5)
         outputs = self._sandwich(A, sums)
-        n, down, along, _, _, k = outputs.shape
-        whole: Array = outputs.transpose(0, 1, 3, 2, 4, 5).reshape(n, 4 * down, 4 * along, k)
+        whole: Array = outputs.transpose(0, 1, 3, 2, 4, 5).reshape(n, 4 * down, 4 * along, -1)
         return whole[:, : places[0], : places[1]]
 
     def input_grad(
@@ -70,13 +66,10 @@ class Winograd:
         cut = room.reshape(n, down, 4, along, 4, -1).transpose(0, 1, 3, 2, 4, 5)
         gradients = self._sandwich(A.T, cut)
         length = n * down * along
-        sums = np.einsum(
-            "ntupqc,ntupqk->pqck",
-            self._off(inputs, length),
-            self._off(gradients, length),
-            optimize=True,
-        )
-        return self._sandwich(G.T, sums[None, None, None])[0, 0, 0]
+        inputs, gradients = self._off(inputs, length), self._off(gradients, length)
+        sums = _by_point(inputs).transpose(0, 2, 1) @ _by_point(gradients)
+        sums = sums.reshape(1, 1, 1, 6, 6, *sums.shape[1:])
+        return self._sandwich(G.T, sums)[0, 0, 0]
 
     def _off(self, numbers: Array, length: int) -> Array:
         return self._moved(numbers, numbers, length)
@@ -94,6 +87,18 @@ class Winograd:
         )
         terms = int(np.count_nonzero(matrix, 1).max()) ** 2
         return self._moved(made, magnitudes, terms)
+
+
+def _flat(numbers: Array) -> Array:
+    """(6, 6, a, b) as (36, a, b)."""
+    found: Array = numbers.reshape(36, *numbers.shape[2:])
+    return found
+
+
+def _by_point(tiles: Array) -> Array:
+    """(N, tiles down, tiles along, 6, 6, C) as (36, tiles, C)."""
+    found: Array = tiles.transpose(3, 4, 0, 1, 2, 5).reshape(36, -1, tiles.shape[5])
+    return found
 
 
 def _tiles(x: Array, padding: tuple[int, int], places: tuple[int, int]) -> Array:
