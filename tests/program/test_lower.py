@@ -104,4 +104,16 @@ def test_images_that_only_a_first_convolution_reads_are_not_laid_out(precision: 
     assert "pack_maps" in kernels("[conv3-3p1 | ] fc")
     for other in ("conv1-5 fc", "conv3-6g3 fc", "conv3-5d2 fc", "pool2 fc", "fc"):
         assert "stem" not in kernels(other), other
-        assert "pack_maps" in kernels(other), other
+        plain = other == "fc" and precision == "float32"
+        assert ("pack_maps" in kernels(other)) == (not plain), other
+
+
+def test_a_first_layer_that_covers_the_images_reads_them_as_vectors() -> None:
+    for text in ("fc7 relu fc", "conv8-7 relu fc"):
+        calls = lowered(graph_of(text), "float32").calls
+        layer = next(call for call in calls if call.kernel == "conv")
+        gradient = [call for call in calls if call.kernel == "conv_weight_grad"][-1]
+        assert layer.operand("x") == gradient.operand("x") == "input:fed"
+        for call in (layer, gradient):
+            given = call.parameters.convolution
+            assert (given.height, given.width, given.depth, given.rows) == (1, 1, prod(IMAGE), 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from hubel.graph.build import build
@@ -50,7 +52,7 @@ def test_what_is_laid_out_lies_apart_from_what_steps_share() -> None:
     made = {name for call in program.first for name in call.writes()}
     assert {program.buffers[name].memory for name in made} == {"prepared"}
     ends = sorted((b.offset, b.offset + b.bytes) for b in map(program.buffers.get, made) if b)
-    assert all(one[1] <= other[0] for one, other in zip(ends, ends[1:], strict=False))
+    assert all(one[1] <= other[0] for one, other in pairwise(ends))
     assert program.sizes["prepared"] == ends[-1][1]
 
 

@@ -66,7 +66,8 @@ def _pack(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: 
 
 def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
     x, weight, *bias = node.inputs
-    given = replace(_convolution(lowering, conv, x), has_bias=len(bias))
+    given, x = _as_vectors(lowering, _convolution(lowering, conv, x), x)
+    given = replace(given, has_bias=len(bias))
     made = lowering.make(node.outputs[0])
     operands = (bias[0] if bias else "", made)
     if _is_stem(lowering, given, x):
@@ -92,7 +93,23 @@ FEW_CHANNELS = 8
 def _is_stem(lowering: Lowering, conv: kernels.Convolution, x: str) -> bool:
     """Whether a convolution reads the images themselves, and these have few channels."""
     whole = conv.groups == 1 and conv.dilation_x == 1 and conv.columns > 1
-    return whole and lowering.graph[x].role == "input" and conv.depth <= FEW_CHANNELS
+    # With one place a row, every image would stream all the weights past.
+    several = conv.out_width > 1 and conv.depth <= FEW_CHANNELS
+    return whole and several and lowering.graph[x].role == "input"
+
+
+def _as_vectors(
+    lowering: Lowering, conv: kernels.Convolution, x: str
+) -> tuple[kernels.Convolution, str]:
+    """A window that covers a fed image reads it as one long pixel, for so it lies in memory."""
+    size = (conv.height, conv.width)
+    covered = (conv.rows, conv.columns) == size and (conv.out_height, conv.out_width) == (1, 1)
+    plain = lowering.graph[x].role == "input" and lowering.precision == "float32"
+    if not (plain and covered and conv.groups == 1 and conv.top == conv.left == 0):
+        return conv, x
+    depth = prod(size) * conv.depth
+    vector = replace(conv, height=1, width=1, depth=depth, rows=1, columns=1)
+    return replace(vector, dilation_y=1, dilation_x=1), lowering.plain(x)
 
 
 def _transform(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: bool) -> str:
@@ -184,7 +201,7 @@ MOST_SUMS = 300_000
 
 
 def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) -> None:
-    given = _convolution(lowering, conv, x)
+    given, x = _as_vectors(lowering, _convolution(lowering, conv, x), x)
     weights = given.rows * given.columns * given.depth // given.groups * given.filters
     if _is_stem(lowering, given, x):
         chunks = max(1, min(MOST_CHUNKS, lowering.batch // lowering.block * given.out_height))
