@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -77,6 +79,22 @@ class GraphModule(nn.Module):
         return values[self.graph.outputs[0]].flatten(1)
 
 
-def module(net: str, size: tuple[int, int, int], classes: int) -> GraphModule:
-    """A shipped net, or any text, as a module in training mode."""
-    return GraphModule(Network(net, input=size, classes=classes))
+def module(network: Network, parameters: Mapping[str, Any]) -> GraphModule:
+    """A network as a module in training mode, with Hubel's parameters by name."""
+    made = GraphModule(network)
+    state = made.state_dict()
+    for node in network.graph.nodes:
+        for name, theirs in zip(node.inputs[1:], ("weight", "bias"), strict=False):
+            if name in parameters:
+                array = _as_torch(parameters[name], network.graph[node.inputs[0]].shape)
+                state[f"layers.{node.name}.{theirs}"] = torch.from_numpy(array)
+    made.load_state_dict(state)
+    return made
+
+
+def _as_torch(array: Any, x: tuple[int, ...]) -> Any:
+    """Filters (F, F, C, K) as (K, C, F, F), and (H·W·C, K) of a dense layer as (K, C·H·W)."""
+    if array.ndim == 2:
+        filters = array.reshape(*x, -1) if len(x) == 3 else array.reshape(1, 1, *array.shape)
+        return np.ascontiguousarray(filters.transpose(3, 2, 0, 1)).reshape(array.shape[::-1])
+    return np.ascontiguousarray(array.transpose(3, 2, 0, 1)) if array.ndim == 4 else array.copy()

@@ -6,6 +6,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <atomic>
 #include <stdexcept>
 
 #include "cpu.h"
@@ -32,8 +33,41 @@ class Machine {
   int count() const { return threads_.count(); }
 
   // The engine's own memories come first, then what the caller brings, which is only read. The caller sees to
-  // it that no two runs overlap.
+  // it that no two runs of a team overlap; a single thread is no team.
   void run(const Program& program, const std::vector<Memory>& own, const std::vector<Given>& given) {
+    const std::vector<void*> addresses = addresses_of(program, own, given);
+    nb::gil_scoped_release release;
+    program.run(addresses, threads_);
+  }
+
+  // Runs it in the same way, and gives the seconds that each step took.
+  std::vector<double> time(const Program& program, const std::vector<Memory>& own,
+                           const std::vector<Given>& given) {
+    const std::vector<void*> addresses = addresses_of(program, own, given);
+    std::vector<double> seconds(static_cast<size_t>(program.steps()));
+    nb::gil_scoped_release release;
+    program.run(addresses, threads_, seconds.data());
+    return seconds;
+  }
+
+  // Does multiply-adds on registers alone, in `tasks` shared out among the threads, and gives the number of
+  // floating-point operations.
+  int64_t multiply_adds(int64_t tasks, int64_t rounds) {
+    if (tasks < 1 || rounds < 1) throw std::invalid_argument("there must be a task, and a round in it");
+    nb::gil_scoped_release release;
+    std::atomic<int64_t> operations{0};
+    threads_.each(tasks, [&](int64_t) {
+      volatile float half = 0.5f;  // not known when this is compiled
+      float number = half;
+      operations += table_->multiply_adds(rounds, &number);
+      half = number;
+    });
+    return operations;
+  }
+
+ private:
+  static std::vector<void*> addresses_of(const Program& program, const std::vector<Memory>& own,
+                                         const std::vector<Given>& given) {
     std::vector<void*> addresses;
     const auto add = [&](const void* address, size_t size) {
       const size_t index = addresses.size();
@@ -46,11 +80,9 @@ class Machine {
     for (const Memory& memory : own) add(memory.data(), memory.size());
     for (const Given& memory : given) add(memory.data(), memory.size());
     if (addresses.size() != program.memories().size()) throw std::invalid_argument("a memory is missing");
-    nb::gil_scoped_release release;
-    program.run(addresses, threads_);
+    return addresses;
   }
 
- private:
   static int clamp(int threads) {
     if (threads < 0 || threads > 1024) throw std::invalid_argument("threads must be between 1 and 1024");
     return threads > 0 ? threads : usable_cores();
@@ -98,7 +130,9 @@ NB_MODULE(_native, m) {
       .def(nb::init<const std::string&, int>(), nb::arg("isa"), nb::arg("threads"))
       .def_prop_ro("isa", &Machine::isa)
       .def_prop_ro("threads", &Machine::count)
-      .def("run", &Machine::run);
+      .def("run", &Machine::run)
+      .def("time", &Machine::time)
+      .def("multiply_adds", &Machine::multiply_adds, nb::arg("tasks"), nb::arg("rounds"));
   m.def("instruction_sets", &instruction_sets);
   m.def("kernels", &kernels);
 }

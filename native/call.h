@@ -7,8 +7,6 @@ namespace hubel {
 
 class Threads;
 
-constexpr int kMostOperands = 16;
-
 // The upper half of a float: its sign, its exponent and seven bits of its fraction.
 struct Bfloat16 {
   uint16_t bits;
@@ -33,9 +31,11 @@ bool moderate(const Parameters& parameters) {
   return true;
 }
 
+// Of a kernel that repeats, `count` parts lie one behind the other, each with `each` operands.
 struct Call {
   void* const* operands;
   const void* parameters;
+  int64_t count = 1, each = 0;
 
   template <class P>
   const P& as() const {
@@ -44,6 +44,10 @@ struct Call {
   template <class T>
   T* at(int index) const {
     return static_cast<T*>(operands[index]);
+  }
+  template <class P>
+  Call part(int64_t index) const {
+    return {operands + index * each, static_cast<const P*>(parameters) + index};
   }
 };
 
@@ -63,7 +67,9 @@ struct Kernel {
   const char* name;
   int64_t operands;
   int64_t parameters;
-  // Writes the bytes that each operand must have; false where the parameters make no sense.
+  // One call may do any number of parts, which share nothing that one of them writes.
+  bool repeats;
+  // For one part: writes the bytes that each operand must have; false where the parameters make no sense.
   bool (*sizes)(const void* parameters, int64_t* bytes);
   void (*run)(const Call& call, Threads& threads);
   // Bytes of scratch memory that every thread needs.
@@ -74,6 +80,7 @@ struct KernelTable {
   const char* isa;
   const Kernel* kernels;
   int64_t count;
+  int64_t (*multiply_adds)(int64_t rounds, float* number);  // see isa/ceiling.h
 };
 
 }  // namespace hubel

@@ -16,6 +16,7 @@ struct Place {
   int64_t memory, offset, bytes;
 };
 
+// One call; of a kernel that repeats, the operands and the parameters of each part, one part after another.
 struct Step {
   std::string kernel;
   std::vector<Place> operands;
@@ -28,20 +29,25 @@ class Program {
   // operands that are smaller than the kernel needs, misaligned or outside their memory.
   Program(const KernelTable& table, const std::vector<Step>& steps, std::vector<int64_t> memories);
 
-  // Runs every step in order. `memories` are the addresses of the memories, of the sizes given above.
-  void run(const std::vector<void*>& memories, Threads& threads) const;
+  // Runs every step in order. `memories` are the addresses of the memories, of the sizes given above;
+  // `seconds`, where it is given, has room for what each step took.
+  void run(const std::vector<void*>& memories, Threads& threads, double* seconds = nullptr) const;
+
+  int64_t steps() const { return static_cast<int64_t>(steps_.size()); }
 
   const std::vector<int64_t>& memories() const { return memories_; }
 
  private:
   struct Bound {
     const Kernel* kernel;
+    int64_t count;
     std::vector<Place> operands;
     std::vector<int64_t> parameters;
   };
   std::vector<Bound> steps_;
   std::vector<int64_t> memories_;
   int64_t scratch_ = 0;  // bytes, of every thread
+  size_t most_operands_ = 0;
 };
 
 }  // namespace hubel

@@ -24,9 +24,9 @@ namespace {
 using selftest::Case;
 
 constexpr void (*kFamilies[])(bool, const selftest::Emit&) = {
-    selftest::layout_cases,   selftest::conv_cases, selftest::stem_cases,
-    selftest::winograd_cases, selftest::pool_cases, selftest::pointwise_cases,
-    selftest::norm_cases,     selftest::loss_cases, selftest::update_cases};
+    selftest::assemble_cases, selftest::layout_cases, selftest::conv_cases,      selftest::stem_cases,
+    selftest::winograd_cases, selftest::pool_cases,   selftest::pointwise_cases, selftest::norm_cases,
+    selftest::loss_cases,     selftest::update_cases};
 
 constexpr size_t kShown = 5;  // failures of one kernel and set
 
@@ -113,6 +113,8 @@ int main(int count, char** arguments) {
     totals.add("program", "-", scored(done, failures));
     failures = selftest::test_winograd_accuracy(&done);
     totals.add("accuracy of winograd", "-", scored(done, failures));
+    failures = selftest::test_ceiling(&done);
+    totals.add("ceiling", "-", scored(done, failures));
   }
   std::printf("%lld passed, %lld failed, %lld skipped\n", static_cast<long long>(totals.passed),
               static_cast<long long>(totals.failed), static_cast<long long>(totals.skipped));

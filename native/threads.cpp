@@ -1,5 +1,7 @@
 #include "threads.h"
 
+#include "denormals.h"
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -97,6 +99,7 @@ void Threads::run(int64_t tasks, Function function, const void* argument) {
 }
 
 void Threads::serve(int worker) {
+  const FlushDenormals flush;
   uint64_t seen = 0;
   const auto idle = [&] { return !stop_ && (round_ == seen || round_ % 2 == 0); };
   while (!stop_) {

@@ -25,14 +25,16 @@ namespace hubel::HUBEL_TARGET {
 namespace {
 #include "bfloat16.h"
 #include HUBEL_VECTOR
-}
+}  // namespace
 
 namespace {
 #include "../kernels/all.h"
-}
+#include "ceiling.h"
+}  // namespace
 
 const KernelTable* table() {
-  static const KernelTable made{HUBEL_NAME(HUBEL_TARGET), kKernels, sizeof(kKernels) / sizeof(kKernels[0])};
+  static const KernelTable made{HUBEL_NAME(HUBEL_TARGET), kKernels, sizeof(kKernels) / sizeof(kKernels[0]),
+                                multiply_adds};
   return &made;
 }
 

@@ -3,8 +3,11 @@
 #include "../isa/brgemm_tile.h"
 // (kernels are included inside a namespace that belongs to one instruction set)
 #include "share.h"
+#include "assemble.h"
 #include "layout.h"
 #include "conv.h"
+#include "depthwise.h"
+#include "narrow.h"
 #include "stem.h"
 #include "winograd.h"
 #include "pool.h"
@@ -13,10 +16,11 @@
 #include "loss.h"
 #include "update.h"
 
-#define HUBEL_KERNEL(name, operands, Parameters, sizes) \
-  static_assert(operands <= kMostOperands && sizeof(Parameters) % 8 == 0);
+#define HUBEL_KERNEL(name, operands, Parameters, sizes) static_assert(sizeof(Parameters) % 8 == 0);
 #define HUBEL_MAP_KERNEL(name, operands, Parameters, sizes) HUBEL_KERNEL(name, operands, Parameters, sizes)
+#define HUBEL_PARTS_KERNEL(name, operands, Parameters, sizes) HUBEL_KERNEL(name, operands, Parameters, sizes)
 #include "../kernels.inc"
+#undef HUBEL_PARTS_KERNEL
 #undef HUBEL_MAP_KERNEL
 #undef HUBEL_KERNEL
 
@@ -26,14 +30,17 @@ static int64_t scratch_of(const void* parameters) {
 }
 
 static const Kernel kKernels[] = {
-#define HUBEL_ROW(name, T, operands, Parameters, sizes, run) \
-  {name, operands, sizeof(Parameters) / 8, sizes, run, scratch_of<T, Parameters>},
+#define HUBEL_ROW(name, T, operands, Parameters, repeats, sizes, run) \
+  {name, operands, sizeof(Parameters) / 8, repeats, sizes, run, scratch_of<T, Parameters>},
 #define HUBEL_KERNEL(name, operands, Parameters, sizes) \
-  HUBEL_ROW(#name, float, operands, Parameters, sizes, name)
-#define HUBEL_MAP_KERNEL(name, operands, Parameters, sizes)                \
-  HUBEL_ROW(#name, float, operands, Parameters, sizes<float>, name<float>) \
-  HUBEL_ROW(#name "_bf16", Bfloat16, operands, Parameters, sizes<Bfloat16>, name<Bfloat16>)
+  HUBEL_ROW(#name, float, operands, Parameters, false, sizes, name)
+#define HUBEL_PARTS_KERNEL(name, operands, Parameters, sizes) \
+  HUBEL_ROW(#name, float, operands, Parameters, true, sizes, name)
+#define HUBEL_MAP_KERNEL(name, operands, Parameters, sizes)                       \
+  HUBEL_ROW(#name, float, operands, Parameters, false, sizes<float>, name<float>) \
+  HUBEL_ROW(#name "_bf16", Bfloat16, operands, Parameters, false, sizes<Bfloat16>, name<Bfloat16>)
 #include "../kernels.inc"
+#undef HUBEL_PARTS_KERNEL
 #undef HUBEL_MAP_KERNEL
 #undef HUBEL_KERNEL
 #undef HUBEL_ROW

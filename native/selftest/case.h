@@ -144,6 +144,7 @@ inline float not_a_number() { return __builtin_nanf(""); }
 inline float infinity() { return __builtin_inff(); }
 
 // The tables of cases, one a family of kernels; `small` leaves out most shapes.
+void assemble_cases(bool small, const Emit& emit);
 void layout_cases(bool small, const Emit& emit);
 void conv_cases(bool small, const Emit& emit);
 void stem_cases(bool small, const Emit& emit);
@@ -158,5 +159,6 @@ void update_cases(bool small, const Emit& emit);
 std::vector<std::string> test_threads(bool small, int64_t* cases);
 std::vector<std::string> test_program(int64_t* cases);
 std::vector<std::string> test_winograd_accuracy(int64_t* cases);
+std::vector<std::string> test_ceiling(int64_t* cases);
 
 }  // namespace selftest

@@ -1,5 +1,6 @@
 // Convolution and its gradients against six loops over plain (N, H, W, C) arrays.
 #include <cmath>
+#include <utility>
 
 #include "shape.h"
 
@@ -48,6 +49,19 @@ void forward(const Shape& s, const Numbers& n, bool real, const Emit& emit) {
         for (double& m : magnitude)
           m *= rounding(static_cast<double>(s.rows * s.columns * s.group_depth() + 1));
         const Doubles allowed = widened(y_blocks(s, rounded(magnitude)));
+        const std::string what = s.text() + (bias ? ", bias" : "") + (relu ? ", relu" : "");
+        const Operand x = given_map(x_blocks(s, n.x)), biases = bias ? given(n.bias) : left_out();
+        const Operand made_y = made_map(y_blocks(s, rounded(y)), real ? allowed : Doubles{});
+        if (s.depthwise() && !packed)
+          emit({"depthwise",
+                what,
+                s.parameters(bias, relu, false, false),
+                {x, given(n.weight), biases, made_y}});
+        if (s.groups == 1 && s.stride_x == 1 && !packed) {
+          Words parameters = s.parameters(bias, relu, false, true);
+          parameters.push_back(0);
+          emit({"narrow", what, parameters, {x, given(n.weight), biases, left_out(), made_y}});
+        }
         for (const Cut& cut : cuts(s, s.images / s.block * s.out_height))
           emit({"conv",
                 s.text() + cut.text() + (bias ? ", bias" : "") + (relu ? ", relu" : "") +
@@ -65,6 +79,20 @@ void input_grad(const Shape& s, const Numbers& n, const Emit& emit) {
   for (const bool gate : {false, true}) {
     for (size_t i = 0; gate && i < dx.size(); ++i)
       if (n.gate[i] <= 0) dx[i] = 0;
+    const std::string what = s.text() + (gate ? ", gate" : "");
+    const Operand dy = given_map(y_blocks(s, n.dy)), weight = given(n.weight);
+    const Operand gates = gate ? given_map(x_blocks(s, n.gate)) : left_out();
+    const Operand made_dx = made_map(x_blocks(s, rounded(dx)));
+    if (s.depthwise())
+      emit({"depthwise_input_grad",
+            what,
+            s.parameters(false, false, gate, false),
+            {dy, weight, gates, made_dx}});
+    if (s.groups == 1 && s.stride_x == 1) {
+      Words parameters = s.parameters(false, false, gate, true);
+      parameters.push_back(1);
+      emit({"narrow", what + ", backward", parameters, {dy, weight, left_out(), gates, made_dx}});
+    }
     for (const Cut& cut : cuts(s, s.images / s.block * s.height))
       emit({"conv_input_grad",
             s.text() + cut.text() + (gate ? ", gate" : ""),
@@ -82,6 +110,16 @@ void weight_grad(const Shape& s, const Numbers& n, const Emit& emit) {
   for (const Cut& cut : {Cut{1, 1}, Cut{2, 3}, Cut{rows, 1}, Cut{rows + 2, 5}, Cut{3, 1000}})
     for (const bool bias : {false, true}) {
       const int64_t chunks = cut.chunks;
+      if (s.depthwise()) {
+        Words parameters = s.parameters(bias, false, false, true);
+        parameters.push_back(chunks);
+        emit({"depthwise_weight_grad",
+              s.text() + cut.text() + (bias ? ", bias" : ""),
+              parameters,
+              {given_map(x_blocks(s, n.x)), given_map(y_blocks(s, n.dy)),
+               workspace(chunks * (s.weights() + s.filters) * 4), made(rounded(dweight)),
+               bias ? made(rounded(dbias)) : left_out()}});
+      }
       emit({"conv_weight_grad",
             s.text() + cut.text() + (bias ? ", bias" : ""),
             cut.behind(s.parameters(bias, false, false, true)),
@@ -139,12 +177,31 @@ void special(Random& random, const Emit& emit) {
         {given_map(y_blocks(s, n.dy)), given(panels(s, n.weight, true)), given_map(x_blocks(s, n.gate)),
          made_map(x_blocks(s, rounded(dx)))}});
 
+  const Shape own = Shape{4, 4, 5, 6, 19, 19, 3, 3, 1, 1, 1, 1, 1, 1, 19}.whole();
+  const int64_t inputs = own.images * own.height * own.width * own.depth;
+  Numbers each;
+  each.x = random.whole(inputs, 3);
+  each.weight = random.whole(own.weights(), 3);
+  each.bias = random.whole(own.filters, 9);
+  each.x[100] = not_a_number();
+  each.dy = random.whole(inputs, 3);
+  each.dy[200] = not_a_number();
+  each.gate = random.whole(inputs, 1);
+  for (size_t i = 0; i < each.gate.size(); i += 7) each.gate[i] = not_a_number();
+  forward(own, each, false, emit);
+  input_grad(own, each, emit);
+
   Numbers real;
   const Shape wide = Shape{8, 8, 6, 6, 19, 40, 3, 3, 1, 1, 1, 1}.whole();
   real.x = emit.stored(random.real(wide.images * wide.height * wide.width * wide.depth, 1.0));
   real.weight = random.real(wide.weights(), 1.0);
   real.bias = random.real(wide.filters, 1.0);
   forward(wide, real, true, emit);
+  const Shape apart = Shape{8, 8, 6, 6, 19, 19, 5, 5, 1, 1, 2, 2, 1, 1, 19}.whole();
+  real.x = emit.stored(random.real(apart.images * apart.height * apart.width * apart.depth, 1.0));
+  real.weight = random.real(apart.weights(), 1.0);
+  real.bias = random.real(apart.filters, 1.0);
+  forward(apart, real, true, emit);
 }
 
 }  // namespace
@@ -186,6 +243,26 @@ void conv_cases(bool small, const Emit& emit) {
     all({images, block, 11, 10, 2, 3, 9, 9, 1, 1, 4, 4}, random, emit);  // more taps than one batch
     if (!small) all({images, block, 3, 200, 2, 3, 1, 3, 1, 1, 0, 1}, random, emit);
   }
+  // One filter a channel: every width of a strip, whole and odd vectors, windows, strides, dilations.
+  for (int64_t width = 1; width <= (small ? 4 : 18); ++width) {
+    all({2, 2, 3, width, 5, 5, 3, 3, 1, 1, 1, 1, 1, 1, 5}, random, emit);
+    all({2, 2, 3, 2 * width, 5, 5, 3, 3, 2, 2, 1, 1, 1, 1, 5}, random, emit);
+  }
+  for (const int64_t depth : {2, 4, 7, 16, 17, 32, 35})
+    all({2, 1, 4, 5, depth, depth, 3, 3, 1, 1, 1, 1, 1, 1, depth}, random, emit);
+  for (const int64_t block : {1, 2, 16}) {
+    const int64_t images = block == 16 ? 32 : 2;
+    for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{1, 1}, {2, 2}, {5, 5}, {1, 4}, {7, 7}})
+      for (const int64_t stride : {1, 2, 3})
+        all({images, block, 9, 8, 3, 3, rows, columns, stride, stride, rows / 2, columns / 2, 1, 1, 3},
+            random, emit);
+    all({images, block, 9, 11, 18, 18, 3, 3, 1, 1, 2, 2, 2, 2, 18}, random, emit);
+    all({images, block, 9, 11, 4, 4, 3, 5, 2, 2, 3, 4, 2, 3, 4}, random, emit);
+    all({images, block, 9, 10, 4, 4, 3, 3, 3, 4, 3, 1, 2, 2, 4}, random, emit);
+    all({images, block, 4, 40, 2, 2, 2, 37, 1, 1, 0, 20, 1, 1, 2}, random, emit);
+    if (small) break;
+  }
+  if (!small) all({16, 16, 40, 5, 3, 3, 3, 3, 1, 1, 1, 1, 1, 1, 3}, random, emit);  // many rows a task
   if (!small) {
     all({2, 1, 40, 12, 2, 3, 3, 3, 1, 1, 1, 1}, random, emit);  // more rows than one pass
     all({256, 256, 2, 3, 2, 3, 2, 2}, random, emit);            // a block larger than one pass

@@ -93,6 +93,20 @@ std::vector<std::string> test_program(int64_t* cases) {
   expect({"add", {a, b, none, {2, 0, 16}}, four}, "kernel add: operand 3 lies outside its memory");
   expect({"add", {a, b, none, {1, -8, 16}}, four}, "kernel add: operand 3 lies outside its memory");
   expect({"add", {a, {0, 20, 16}, none, y}, four}, "kernel add: operand 1 is not aligned");
+  // Parts of one call.
+  const hubel::Place rate{0, 32, 8}, number{0, 40, 8}, z{1, 16, 16};
+  const Words part{4, 0, 0, 0, 0, 0}, both{4, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0};
+  const std::string takes = "kernel sgd: takes 5 operands and 6 parameters for each of its parts";
+  expect({"sgd", {a, rate, number, y, none, b, rate, number, z, none}, both}, "");
+  expect({"sgd", {a, rate, number, y, none, b, rate, number, z, none}, part}, takes);
+  expect({"sgd", {a, rate, number, y, none, b}, both}, takes);
+  expect({"sgd", {}, {}}, takes);
+  expect({"sgd", {a, rate, number, y, none, b, rate, number, none, none}, both},
+         "kernel sgd: operand 8 is missing");
+  expect({"sgd", {a, rate, number, y, none, b, rate, number, z, none}, {4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+         "kernel sgd: senseless parameters");
+  expect({"add", {a, b, none, y, a, b, none, z}, {4, 0, 0, 4, 0, 0}},
+         "kernel add: takes 4 operands and 3 parameters");
   // Sizes that a kernel could not keep to: groups that do not divide, blocks that do not, a window in
   // padding alone, positions that do not fit in a byte, a label's share above one, a rate of one.
   const auto senseless = [&](const std::string& kernel, size_t operands, const Words& parameters) {
@@ -105,10 +119,10 @@ std::vector<std::string> test_program(int64_t* cases) {
   senseless("conv", 4, {1, 1, 4, 4, 3, 4, 4, 4, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1});
   senseless("conv_input_grad", 4, {1, 1, 4, 4, 3, 4, 4, 4, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 1, 1});
   // No panels, groups, dilation along the row, no chunks.
-  senseless("stem", 4, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 1});
-  senseless("stem", 4, {1, 1, 4, 4, 4, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 2, 0, 0, 0, 1, 1});
-  senseless("stem", 4, {1, 1, 5, 5, 3, 1, 1, 4, 3, 3, 1, 1, 0, 0, 1, 2, 1, 0, 0, 0, 1, 1});
-  senseless("stem_weight_grad", 5, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0});
+  senseless("stem", 4, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 1, 1});
+  senseless("stem", 4, {1, 1, 4, 4, 4, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 2, 0, 0, 0, 1, 1, 1});
+  senseless("stem", 4, {1, 1, 5, 5, 3, 1, 1, 4, 3, 3, 1, 1, 0, 0, 1, 2, 1, 0, 0, 0, 1, 1, 1});
+  senseless("stem_weight_grad", 5, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1});
   // Another window, a stride, dilation, groups, no panels, no parts, no chunks.
   senseless("winograd", 5, {1, 1, 4, 4, 3, 2, 3, 4, 3, 2, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1});
   senseless("winograd", 5, {1, 1, 4, 4, 3, 1, 1, 4, 3, 3, 2, 2, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1});
@@ -135,6 +149,26 @@ std::vector<std::string> test_program(int64_t* cases) {
   }
   ++*cases;
   if (hubel::kernels_for("mmx") != nullptr) failures.push_back("there is an instruction set mmx");
+  return failures;
+}
+
+// Multiply-adds by ½ with ½ take every sum from ½ to 1 − 2⁻⁴ in three rounds, exactly: the number that comes
+// back tells how many sums there were, and so how many operations.
+std::vector<std::string> test_ceiling(int64_t* cases) {
+  std::vector<std::string> failures;
+  *cases = 0;
+  for (int i = 0; i < hubel::kIsaCount; ++i) {
+    const hubel::Isa& isa = hubel::kIsas[i];
+    if (!isa.available()) continue;
+    ++*cases;
+    float number = 0.5f;
+    const int64_t operations = isa.table()->multiply_adds(3, &number);
+    const double sums = (static_cast<double>(number) - 0.5) / 0.9375;
+    const auto whole = static_cast<int64_t>(sums);
+    if (whole < 1 || sums != static_cast<double>(whole) || operations % (whole * 3 * 2) != 0)
+      failures.push_back(std::string(isa.name) + ": " + std::to_string(operations) + " operations gave " +
+                         std::to_string(number));
+  }
   return failures;
 }
 

@@ -17,6 +17,7 @@ struct Shape {
 
   int64_t group_depth() const { return depth / groups; }
   int64_t group_filters() const { return filters / groups; }
+  bool depthwise() const { return groups == depth && filters == depth; }
   int64_t weights() const { return rows * columns * group_depth() * filters; }
 
   // With the sizes of the output filled in.

@@ -5,16 +5,36 @@ namespace selftest {
 
 namespace {
 
-Words behind(Words parameters, int64_t chunks) {
+Words behind(Words parameters, int64_t chunks, bool plain) {
   parameters.push_back(chunks);
+  parameters.push_back(plain);
   return parameters;
 }
 
-std::string text(const Shape& s, int64_t chunks, bool bias, bool relu) {
-  return s.text() + ", chunks " + std::to_string(chunks) + (bias ? ", bias" : "") + (relu ? ", relu" : "");
+// The images as people have them, or as maps.
+Operand source(const Shape& s, const Numbers& n, bool plain) {
+  return plain ? given(n.x) : given_map(x_blocks(s, n.x));
 }
 
-void forward(const Shape& s, const Numbers& n, int64_t chunks, bool real, const Emit& emit) {
+// Weights in the order (columns, rows, depth), in panels.
+Floats windows(const Shape& s, const Floats& weight) {
+  Floats packed;
+  add_panels(
+      1, s.rows * s.columns * s.depth, s.filters,
+      [&](int64_t, int64_t i, int64_t k) {
+        const int64_t c = i % s.depth, r = i / s.depth % s.rows, t = i / s.depth / s.rows;
+        return weight[((r * s.columns + t) * s.depth + c) * s.filters + k];
+      },
+      packed);
+  return packed;
+}
+
+std::string text(const Shape& s, int64_t chunks, bool plain, bool bias, bool relu) {
+  return s.text() + ", chunks " + std::to_string(chunks) + (plain ? ", plain" : "") + (bias ? ", bias" : "") +
+         (relu ? ", relu" : "");
+}
+
+void forward(const Shape& s, const Numbers& n, int64_t chunks, bool plain, bool real, const Emit& emit) {
   const size_t size = static_cast<size_t>(s.images * s.out_height * s.out_width * s.filters);
   for (const bool bias : {false, true})
     for (const bool relu : {false, true}) {
@@ -31,14 +51,14 @@ void forward(const Shape& s, const Numbers& n, int64_t chunks, bool real, const 
       for (double& m : magnitude) m *= rounding(static_cast<double>(s.rows * s.columns * s.depth + 1));
       const Doubles allowed = real ? widened(y_blocks(s, rounded(magnitude))) : Doubles{};
       emit({"stem",
-            text(s, chunks, bias, relu),
-            behind(s.parameters(bias, relu, false, true), chunks),
-            {given(n.x), given(panels(s, n.weight, false)), bias ? given(n.bias) : left_out(),
+            text(s, chunks, plain, bias, relu),
+            behind(s.parameters(bias, relu, false, true), chunks, plain),
+            {source(s, n, plain), given(windows(s, n.weight)), bias ? given(n.bias) : left_out(),
              made_map(y_blocks(s, rounded(y)), allowed)}});
     }
 }
 
-void weight_grad(const Shape& s, const Numbers& n, int64_t chunks, bool real, const Emit& emit) {
+void weight_grad(const Shape& s, const Numbers& n, int64_t chunks, bool plain, bool real, const Emit& emit) {
   Doubles dweight(n.weight.size()), dbias(n.bias.size());
   Doubles weight_off(n.weight.size()), bias_off(n.bias.size());
   s.each([&](int64_t x, int64_t y, int64_t w) {
@@ -56,9 +76,10 @@ void weight_grad(const Shape& s, const Numbers& n, int64_t chunks, bool real, co
   for (double& m : bias_off) m *= rounding(roundings);
   for (const bool bias : {false, true})
     emit({"stem_weight_grad",
-          text(s, chunks, bias, false),
-          behind(s.parameters(bias, false, false, true), chunks),
-          {given(n.x), given_map(y_blocks(s, n.dy)), workspace(chunks * (s.weights() + s.filters) * 4),
+          text(s, chunks, plain, bias, false),
+          behind(s.parameters(bias, false, false, true), chunks, plain),
+          {source(s, n, plain), given_map(y_blocks(s, n.dy)),
+           workspace(chunks * (s.weights() + s.filters) * 4),
            made(rounded(dweight), real ? weight_off : Doubles{}),
            bias ? made(rounded(dbias), real ? bias_off : Doubles{}) : left_out()}});
 }
@@ -67,12 +88,18 @@ void all(const Shape& given_shape, int64_t chunks, bool real, Random& random, co
   const Shape s = given_shape.whole();
   const auto drawn = [&](int64_t count) { return real ? random.real(count, 1.0) : random.whole(count, 3); };
   Numbers n;
-  n.x = drawn(s.images * s.height * s.width * s.depth);
+  n.x = emit.stored(drawn(s.images * s.height * s.width * s.depth));
   n.weight = drawn(s.weights());
   n.bias = drawn(s.filters);
   n.dy = emit.stored(drawn(s.images * s.out_height * s.out_width * s.filters));
-  forward(s, n, chunks, real, emit);
-  weight_grad(s, n, chunks, real, emit);
+  emit({"stem_weights",
+        s.text(),
+        {s.rows, s.columns, s.depth, s.filters},
+        {given(n.weight), made(windows(s, n.weight))}});
+  for (const bool plain : {false, true}) {
+    forward(s, n, chunks, plain, real, emit);
+    weight_grad(s, n, chunks, plain, real, emit);
+  }
 }
 
 }  // namespace

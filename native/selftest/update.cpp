@@ -1,5 +1,6 @@
 // Optimizer steps against their formulas in double.
 #include <cmath>
+#include <map>
 
 #include "case.h"
 
@@ -121,10 +122,35 @@ void adam(const Numbers& n, const Decay& d, int64_t number, const Floats& first,
          s.from(second)}});
 }
 
+// Every case as one call, and all cases of a kernel as the parts of one.
+class Parts {
+ public:
+  explicit Parts(const Emit& emit) : emit_(emit) {}
+
+  void add(const Case& one) {
+    emit_(one);
+    Case& all = joined_[one.kernel];
+    all.kernel = one.kernel;
+    all.parameters.insert(all.parameters.end(), one.parameters.begin(), one.parameters.end());
+    all.operands.insert(all.operands.end(), one.operands.begin(), one.operands.end());
+    all.what = std::to_string(++count_[one.kernel]) + " parts";
+  }
+  void emit_joined() const {
+    for (const auto& [kernel, all] : joined_) emit_(all);
+  }
+
+ private:
+  const Emit& emit_;
+  std::map<std::string, Case> joined_;
+  std::map<std::string, int64_t> count_;
+};
+
 }  // namespace
 
-void update_cases(bool small, const Emit& emit) {
+void update_cases(bool small, const Emit& give) {
   Random random(7);
+  Parts parts(give);
+  const Emit emit(Emit::Maps::kFloat, [&](const Case& one) { parts.add(one); });
   for (const int64_t size : {1, 19, small ? 100 : 33000}) {
     const Numbers n(size, random);
     const Floats slot = random.real(size, 1.0), zero(static_cast<size_t>(size), 0.0f);
@@ -140,6 +166,7 @@ void update_cases(bool small, const Emit& emit) {
       adam(n, d, 1000, slot, square, emit);
     }
   }
+  parts.emit_joined();
 }
 
 }  // namespace selftest

@@ -369,10 +369,10 @@ class Model:
         whole = step_graph(self.network.graph, chosen)
         return {value.name: value for value in whole.with_role("slot")}
 
-    def _prepared(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        if self.preprocess is None:
-            return images.astype(np.float32)
-        return self.preprocess.apply(images)
+    def _prepared(self, images: NDArray[Any]) -> Array:
+        indices = np.arange(len(images))
+        factors = preprocessing.factors(self.preprocess, images)
+        return self.session.assemble(images, indices, None, factors)
 
     def _run(self, graph: Graph, x: ArrayLike, batch_size: int) -> dict[str, Array]:
         if batch_size < 1:

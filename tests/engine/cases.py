@@ -78,6 +78,16 @@ CASES: tuple[Case, ...] = (
     Case("conv2-66g33s2~ fc", (5, 5, 33), 2),
     Case("conv1-10g5 fc", (3, 4, 15), 7),
     Case("conv3-8g2s2d2p2~ fc", (9, 9, 6), 2),
+    # One filter a channel: with a ReLU and a gate, batch sizes, strides, dilation, odd channels.
+    Case("conv3-32g32p1 relu conv3-32g32p1b0 relu fc", (6, 12, 32), 16),
+    Case("conv3-32g32s2p1~ bn relu conv1-17 fc", (9, 10, 32), 6),
+    Case("conv3-17g17p1 relu conv3-17g17s2~ fc", (9, 11, 17), 1),
+    Case("conv5-6g6p2 relu conv5x2-6g6s3x2p2~ fc", (9, 10, 6), 6),
+    Case("conv3-20g20d2p2 conv3x4-20g20d3x2p3s2~ fc", (9, 10, 20), 16),
+    Case("conv7-35g35same fc", (7, 19, 35), 1),
+    Case("conv1-5g5s2~ conv1-5g5s3~ fc", (9, 10, 5), 6),
+    Case("conv3-1p1 relu conv3-1p1 fc", (6, 7, 1), 7),
+    Case("conv3-34g17p1 fc", (5, 6, 17), 2),
     # Pooling.
     Case("pool2 fc", (6, 8, 3), 3),
     Case("pool3s2 fc", (7, 9, 5), 2),

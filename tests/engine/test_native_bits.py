@@ -23,6 +23,8 @@ CONVOLUTIONS = (
     Case("conv5-33p2 fc", (9, 8, 17), 16),
     Case("conv3-10s2p1~ fc", (9, 8, 5), 7),
     Case("conv3x2-12g3d2 fc", (9, 8, 6), 3),
+    Case("conv3-33g33p1 fc", (9, 8, 33), 16),
+    Case("conv5x3-6g6s2d2p3~ fc", (9, 12, 6), 7),
     Case("conv1-65 fc", (4, 5, 3), 17),
     Case("conv9-4p4 fc", (9, 9, 3), 2),
 )
@@ -83,7 +85,7 @@ def test_convolutions_of_whole_numbers_are_exact(
 def test_five_steps_give_the_same_bits_on_any_number_of_threads(
     monkeypatch: pytest.MonkeyPatch, precision: Precision
 ) -> None:
-    text = "conv3-33p1 bn relu [conv3-33p1 prelu | ] pool2 drop0.2 gelu conv3-40 conv2-20g2 fc"
+    text = "conv5-33p2 bn relu [conv3-33p1 prelu | ] pool2 drop0.2 gelu conv3-40 conv2-20g2 fc"
     case = Case(text, (10, 10, 3), 48)
     lossy = with_loss(built(case).graph, "softmax_cross_entropy", CrossEntropy(0.1))
     graph = with_updates(lossy, "adam", lambda _: Adam(decay=0.01), ("first", "second"))

@@ -108,6 +108,12 @@ def as_read_only(x: np.ndarray) -> np.ndarray:
     return x
 
 
+def as_half_aligned(x: np.ndarray) -> np.ndarray:
+    raw = np.concatenate([[0], x.reshape(-1)]).astype(np.float32)
+    assert raw.ctypes.data % 8 == 0
+    return raw[1:].reshape(x.shape)
+
+
 def as_unaligned(x: np.ndarray) -> np.ndarray:
     raw = b"?" + x.astype(np.float32).tobytes()
     return np.frombuffer(raw, np.uint8)[1:].view(np.float32).reshape(x.shape)
@@ -118,6 +124,7 @@ def as_unaligned(x: np.ndarray) -> np.ndarray:
     [
         lambda x: x.astype(np.float32),
         as_read_only,
+        as_half_aligned,
         as_unaligned,
         lambda x: np.asfortranarray(x.astype(np.float32)),
         lambda x: x[:, ::-1].copy()[:, ::-1],

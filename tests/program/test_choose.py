@@ -12,9 +12,9 @@ from hubel.program.choose import (
     POINTS,
     TILE_ROWS,
     Direction,
+    Problem,
     choose,
     tiles_of,
-    winograd_applies,
 )
 from hubel.program.kernels import Convolution
 
@@ -29,27 +29,31 @@ def conv(images: int = 32, side: int = 16, depth: int = 64, filters: int = 64) -
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_deep_maps_and_many_places_are_transformed(direction: Direction) -> None:
-    made = choose(conv(), direction, False)
+    made = choose(Problem(conv(), direction, False))
     assert made.algorithm == "winograd"
     assert made.costs["winograd"] < made.costs["direct"]
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", DIRECTIONS[:2])
 def test_few_channels_are_not(direction: Direction) -> None:
-    assert choose(conv(depth=4, filters=4), direction, False).algorithm == "direct"
+    made = choose(Problem(conv(depth=2, filters=2), direction, False))
+    assert made.algorithm != "winograd"
 
 
 def test_transforming_filters_at_every_step_pays_only_for_many_images() -> None:
     one = conv(images=1, side=4, depth=256, filters=256)
-    assert choose(one, "forward", False).algorithm == "direct"
-    assert choose(replace(one, images=512, block=16), "forward", False).algorithm == "winograd"
-    costs = [choose(one, "forward", prepared).costs for prepared in (False, True)]
+    assert choose(Problem(one, "forward", False)).algorithm == "direct"
+    assert (
+        choose(Problem(replace(one, images=512, block=16), "forward", False)).algorithm
+        == "winograd"
+    )
+    costs = [choose(Problem(one, "forward", prepared)).costs for prepared in (False, True)]
     assert costs[0]["winograd"] > costs[1]["winograd"]
     assert costs[0]["direct"] == costs[1]["direct"]
 
 
 def test_the_gradient_of_weights_has_no_filters_to_prepare() -> None:
-    assert choose(conv(), "weights", True) == choose(conv(), "weights", False)
+    assert choose(Problem(conv(), "weights", True)) == choose(Problem(conv(), "weights", False))
 
 
 @pytest.mark.parametrize(
@@ -68,17 +72,16 @@ def test_the_gradient_of_weights_has_no_filters_to_prepare() -> None:
 )
 def test_what_winograd_cannot_do_is_direct(changes: dict[str, int]) -> None:
     other = replace(conv(), **changes)
-    assert not winograd_applies(other)
     for direction in DIRECTIONS:
-        made = choose(other, direction, True)
+        made = choose(Problem(other, direction, True))
         assert made.algorithm == "direct"
-        assert set(made.costs) == {"direct"}
+        assert "winograd" not in made.costs
 
 
 def test_the_cost_grows_with_the_work() -> None:
     for direction in DIRECTIONS:
         for smaller, larger in pairwise(conv(images=16 * n) for n in (1, 2, 4, 8)):
-            one, two = (choose(each, direction, False).costs for each in (smaller, larger))
+            one, two = (choose(Problem(each, direction, False)).costs for each in (smaller, larger))
             assert one["direct"] < two["direct"]
             assert one["winograd"] < two["winograd"]
 
@@ -96,3 +99,20 @@ def test_sizes_are_the_compiled_kernels_own() -> None:
     assert "kTileReach = 6;" in text
     assert "kPoints = kTileReach * kTileReach;" in text
     assert POINTS == 36
+
+
+def only(conv: Convolution, direction: Direction = "forward") -> str:
+    return choose(Problem(conv, direction)).algorithm
+
+
+def test_few_channels_have_algorithms_of_their_own() -> None:
+    read, made = conv(depth=3), conv(filters=3)
+    assert "stem" in choose(Problem(read, "weights")).costs
+    assert only(replace(read, rows=5, columns=5, top=2, left=2)) == "stem"
+    assert only(read, "backward") == only(made) == "narrow"
+    assert only(replace(conv(depth=32, filters=32), groups=32)) == "depthwise"
+
+
+def test_a_stem_has_several_places_a_row() -> None:
+    whole = replace(conv(depth=3), rows=16, columns=16, top=0, left=0, out_height=1, out_width=1)
+    assert "stem" not in choose(Problem(whole, "forward", images=True)).costs

@@ -46,6 +46,17 @@ def short_of_an_operand(program: Program) -> Program:
     return replace(program, calls=(replace(first, operands=first.operands[:-1]), *rest))
 
 
+def with_parts(program: Program, kernel: str, operands: tuple[str, ...]) -> Program:
+    """The call of a kernel with another part, on these operands."""
+    calls = []
+    for call in program.calls:
+        if call.kernel == kernel:
+            before = call.parameters if isinstance(call.parameters, tuple) else (call.parameters,)
+            call = replace(call, operands=call.operands + operands, parameters=(*before, before[0]))
+        calls.append(call)
+    return replace(program, calls=tuple(calls))
+
+
 BROKEN: dict[str, tuple[Callable[[Program], Program], str]] = {
     "a call left out": (
         lambda p: without_call(p, "max_pool"),
@@ -55,7 +66,23 @@ BROKEN: dict[str, tuple[Callable[[Program], Program], str]] = {
         lambda p: replace(p, calls=p.calls[::-1]),
         "call 0 sgd reads .* before it is made",
     ),
-    "an operand too few": (short_of_an_operand, "call 0 pack_weights: wrong number of operands"),
+    "an operand too few": (short_of_an_operand, r"call 0 \w+: wrong number of operands"),
+    "a part short of an operand": (
+        lambda p: with_parts(p, "sgd", ("grad(fc1.bias)", "rate", "step", "fc1.bias")),
+        r"call \d+ sgd: wrong number of operands",
+    ),
+    "two parts that change one array": (
+        lambda p: with_parts(p, "sgd", ("grad(fc1.bias)", "rate", "step", "fc1.bias", "")),
+        r"two parts of call \d+ sgd work on fc1.bias",
+    ),
+    "a part that reads what another changes": (
+        lambda p: with_parts(p, "sgd", ("fc1.bias", "rate", "step", "loss", "")),
+        r"two parts of call \d+ sgd work on fc1.bias",
+    ),
+    "parts of a kernel that has none": (
+        lambda p: with_parts(p, "mean_loss", ("losses", "loss")),
+        r"call \d+ mean_loss has 2 parts, but does not repeat",
+    ),
     "a buffer that was not placed": (
         lambda p: with_buffer(p, "pool1", offset=-1),
         "pool1 is not placed on a cache line",

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from hubel import __version__
-from hubel.cli import check, evaluate, info, predict, train
+from hubel.cli import bench, check, evaluate, info, predict, train
 from hubel.errors import HubelError, reason
 
 __all__ = ["app", "main"]
@@ -31,6 +31,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("info")(info.info)
+app.command("bench")(bench.bench)
 
 # What a wrong flag raises. Which package it lives in depends on Typer's version, this does not.
 _FlagError: type[Exception] = next(

@@ -5,21 +5,30 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from hubel.data import counter
+from hubel.data.augment import Places, straight
 from hubel.data.dataset import Split
-from hubel.data.preprocess import Preprocess
+from hubel.data.preprocess import Factors, Preprocess, factors
 from hubel.errors import UsageError
 
-__all__ = ["Augment", "Batch", "batches", "minibatches", "prefetch"]
+__all__ = ["Assemble", "Augment", "Batch", "batches", "minibatches", "prefetch"]
 
-Augment: TypeAlias = Callable[[np.ndarray, int, int, np.ndarray], np.ndarray]
-"""(images uint8, seed, epoch, indices of the images) to images of the same shape."""
+Augment: TypeAlias = Callable[[Places, int, int, np.ndarray], Places]
+"""(places of pixels, seed, epoch, indices of the images) to places in the same number."""
+
+Assemble: TypeAlias = Callable[[np.ndarray, np.ndarray, Places | None, Factors], np.ndarray]
+"""(images, indices of the wanted ones, places of their pixels, factors) to float32 numbers: an
+engine's `Session.assemble`."""
+
+# Images whose places are drawn together: few enough to stay near a core, many enough that what
+# NumPy takes for each call does not count.
+_DRAWN_TOGETHER = 2048
 
 _Item = TypeVar("_Item")
 
@@ -55,6 +64,7 @@ def batches(
 def minibatches(
     split: Split,
     preprocess: Preprocess | None,
+    assemble: Assemble,
     batch_size: int,
     seed: int = 0,
     epoch: int = 0,
@@ -66,15 +76,24 @@ def minibatches(
 
     Without `preprocess`, pixels become float32 numbers as they are.
     """
-    for indices in batches(len(split), batch_size, seed, epoch, shuffle):
-        images = split.images[indices]
+    images = split.images
+    ready = factors(preprocess, images)
+    order = batches(len(split), batch_size, seed, epoch, shuffle)
+    while group := list(islice(order, max(1, _DRAWN_TOGETHER // batch_size))):
+        places = None
         if augment is not None:
-            images = augment(images, seed, epoch, indices)
-        ready = images.astype(np.float32) if preprocess is None else preprocess.apply(images)
-        yield Batch(ready, split.labels[indices], indices)
+            drawn = np.concatenate(group)
+            places = augment(straight(len(drawn), *images.shape[1:3]), seed, epoch, drawn)
+        first = 0
+        for indices in group:
+            own = None
+            if places is not None:
+                own = places[0][first : first + batch_size], places[1][first : first + batch_size]
+            first += batch_size
+            yield Batch(assemble(images, indices, own, ready), split.labels[indices], indices)
 
 
-def prefetch(source: Iterable[_Item], ahead: int = 1) -> Generator[_Item, None, None]:
+def prefetch(source: Iterable[_Item], ahead: int = 2) -> Generator[_Item, None, None]:
     """Yield the items of `source`, which a thread fetches `ahead` of their use.
 
     An exception in `source` is raised here, in its place. Closing this generator, or leaving the
@@ -86,31 +105,32 @@ def prefetch(source: Iterable[_Item], ahead: int = 1) -> Generator[_Item, None, 
     """
     if ahead < 1:
         raise UsageError(f"ahead is {ahead}, at least 1 is needed")
-    ready: queue.Queue[tuple[bool, _Item | BaseException | None]] = queue.Queue(ahead)
+    ready: queue.SimpleQueue[tuple[bool, _Item | BaseException | None]] = queue.SimpleQueue()
+    # One entry for each item that may be fetched; whoever waits for one sleeps until it is there.
+    room: queue.SimpleQueue[None] = queue.SimpleQueue()
     stop = threading.Event()
-
-    def offer(last: bool, item: _Item | BaseException | None) -> None:
-        while not stop.is_set():
-            with suppress(queue.Full):
-                ready.put((last, item), timeout=0.05)
-                return
 
     def work() -> None:
         try:
-            for item in source:
-                offer(False, item)
+            items = iter(source)
+            while True:
+                room.get()
                 if stop.is_set():
                     return
+                ready.put((False, next(items)))
+        except StopIteration:
+            ready.put((True, None))
         except BaseException as error:
-            offer(True, error)
-        else:
-            offer(True, None)
+            ready.put((True, error))
 
+    for _ in range(ahead):
+        room.put(None)
     thread = threading.Thread(target=work, name="hubel-prefetch", daemon=True)
     thread.start()
     try:
         while True:
             last, item = ready.get()
+            room.put(None)
             if not last:
                 yield item  # type: ignore[misc]
             elif isinstance(item, BaseException):
@@ -119,6 +139,7 @@ def prefetch(source: Iterable[_Item], ahead: int = 1) -> Generator[_Item, None, 
                 return
     finally:
         stop.set()
+        room.put(None)
         thread.join()
         if isinstance(source, Generator):
             source.close()

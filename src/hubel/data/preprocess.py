@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hubel.errors import DataError, FormatError, UsageError
 
-__all__ = ["Method", "Preprocess", "fit"]
+__all__ = ["Factors", "Method", "Preprocess", "factors", "fit"]
 
 Method: TypeAlias = Literal["none", "centre", "mean-image", "normalise"]
+
+Factors: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Scale and shift of every number of an image: (1, W, C), alike in all rows, or (H, W, C)."""
+
+# Minus zero is what can be added to every number, zeros of both signs among them, and leaves it.
+_NOTHING = np.float32(-0.0)
 
 _CHUNK = 256
 
@@ -30,44 +37,6 @@ class Preprocess:
     std: tuple[float, ...]
     mean_image: np.ndarray | None = None
     notes: tuple[str, ...] = ()
-
-    def apply(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Return images (N, H, W, C) as float32, in `out` where it is given.
-
-        Raises `DataError` for images of another depth or, with a mean image, of another size.
-        """
-        if images.ndim != 4 or images.shape[3] != len(self.mean):
-            raise DataError(
-                f"images of shape {images.shape} were given; the preprocessing was measured on "
-                f"(N, H, W, {len(self.mean)})"
-            )
-        if self.mean_image is not None and images.shape[1:] != self.mean_image.shape:
-            raise DataError(
-                f"images of {_by(images.shape[1:])} were given; the mean image is "
-                f"{_by(self.mean_image.shape)}",
-                hint="resize the images to the size that the network was trained on",
-            )
-        unit = 1 / 255 if images.dtype == np.uint8 else 1.0
-        if out is None:
-            out = np.empty(images.shape, np.float32)
-        # Channels are the innermost axis and few: one long row per image is what NumPy is fast on.
-        pixels = images.shape[1] * images.shape[2]
-        rows = images.reshape(len(images), -1)
-        flat = out.reshape(len(images), -1)
-        if self.method == "none":
-            np.multiply(rows, np.float32(unit), out=flat, casting="unsafe")
-            return out
-        if self.mean_image is not None:
-            scale = np.full(rows.shape[1], unit, np.float32)
-            shift = -self.mean_image.reshape(-1)
-        else:
-            std = np.array(self.std)
-            scale = np.tile(unit / std, pixels).astype(np.float32)
-            shift = np.tile(-np.array(self.mean) / std, pixels).astype(np.float32)
-        # "unsafe" lets uint8 times float32 go straight into float32.
-        np.multiply(rows, scale, out=flat, dtype=np.float32, casting="unsafe")
-        np.add(flat, shift, out=flat)
-        return out
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the mean image as what JSON can hold."""
@@ -103,6 +72,42 @@ class Preprocess:
         if image is not None and (image.ndim != 3 or image.shape[2] != len(mean)):
             raise FormatError(f"the mean image has the shape {image.shape}, {len(mean)} channels")
         return cls(method, mean, std, image, notes)
+
+
+def factors(preprocess: Preprocess | None, images: np.ndarray) -> Factors:
+    """Return what makes the numbers that the network sees of images: number * scale + shift.
+
+    Product and sum are rounded to float32 each. Without `preprocess` the numbers stay as they are.
+    Raises `DataError` for images of another depth or, with a mean image, of another size.
+
+    >>> white = np.full((1, 1, 1, 1), 255, np.uint8)
+    >>> scale, shift = factors(fit(white, "centre"), white)
+    >>> scale.item() * 255 + shift.item()
+    0.0
+    """
+    row = (1, *images.shape[2:])
+    if preprocess is None:
+        return np.ones(row, np.float32), np.full(row, _NOTHING)
+    mean, mean_image = preprocess.mean, preprocess.mean_image
+    if images.ndim != 4 or images.shape[3] != len(mean):
+        raise DataError(
+            f"images of shape {images.shape} were given; the preprocessing was measured on "
+            f"(N, H, W, {len(mean)})"
+        )
+    if mean_image is not None and images.shape[1:] != mean_image.shape:
+        raise DataError(
+            f"images of {_by(images.shape[1:])} were given; the mean image is "
+            f"{_by(mean_image.shape)}",
+            hint="resize the images to the size that the network was trained on",
+        )
+    unit = 1 / 255 if images.dtype == np.uint8 else 1.0
+    if mean_image is not None:
+        return np.full(mean_image.shape, unit, np.float32), -mean_image
+    std = np.array(preprocess.std)
+    shift = np.broadcast_to(-np.array(mean) / std, row).astype(np.float32)
+    if preprocess.method == "none":
+        shift[:] = _NOTHING
+    return np.broadcast_to(unit / std, row).astype(np.float32), shift
 
 
 def fit(images: np.ndarray, method: Method = "normalise") -> Preprocess:

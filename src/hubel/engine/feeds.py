@@ -1,16 +1,14 @@
-"""What a caller may feed a graph: the one check of it, for every engine."""
+"""What a caller may feed a graph or a batch: the one check of it, for every engine."""
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 
-from hubel.engine.session import Array, Feeds
+from hubel.engine.session import Array, Feeds, Places
 from hubel.errors import DataError, UsageError
 from hubel.graph.op import Graph, Value
 
-__all__ = ["check_feeds"]
+__all__ = ["check_choice", "check_feeds"]
 
 # Counted rather than measured: dropout hashes them and Adam's bias correction raises to them.
 WHOLE_NUMBERS = ("seed", "step")
@@ -24,9 +22,7 @@ def check_feeds(graph: Graph, feeds: Feeds) -> dict[str, Array]:
     """
     checked: dict[str, Array] = {}
     batch: tuple[str, int] | None = None
-    for value in graph.values.values():
-        if not value.fed:
-            continue
+    for value in graph.fed:
         if value.name not in feeds:
             raise UsageError(
                 f"the graph reads {value.name!r}, which was not fed",
@@ -45,6 +41,19 @@ def check_feeds(graph: Graph, feeds: Feeds) -> dict[str, Array]:
         checked[value.name] = array
     _check_labels(graph, checked)
     return checked
+
+
+def check_choice(images: Array, indices: Array, places: Places | None) -> None:
+    """Raise UsageError where `indices` or `places` point to what `images` do not have."""
+    _, height, width, _ = images.shape
+    chosen = [("image", indices, 0, len(images))]
+    if places is not None:
+        chosen += [("row", places[0], -1, height), ("column", places[1], -1, width)]
+    for what, numbers, least, end in chosen:
+        if numbers.size and not (least <= numbers.min() and numbers.max() < end):
+            raise UsageError(
+                f"{what} {numbers.min()} to {numbers.max()} were chosen, of {end} from 0 on"
+            )
 
 
 def _shape(value: Value) -> str:
@@ -68,16 +77,13 @@ def _check_numbers(value: Value, array: Array) -> None:
 
 
 def _check_labels(graph: Graph, feeds: dict[str, Array]) -> None:
-    for node in graph.nodes:
-        for name in node.inputs:
-            if graph[name].role != "label":
-                continue
-            classes = prod(graph[node.inputs[0]].shape)
-            labels = feeds[name]
-            wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-            if wrong.size:
-                raise DataError(
-                    f"the label {labels[wrong[0]]} of image {wrong[0]} (from 0) is no class",
-                    where=name,
-                    hint=f"labels of {classes} classes are 0 to {classes - 1}",
-                )
+    for name, classes in graph.labels:
+        labels = feeds[name]
+        if labels.min() >= 0 and labels.max() < classes:
+            continue
+        wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+        raise DataError(
+            f"the label {labels[wrong[0]]} of image {wrong[0]} (from 0) is no class",
+            where=name,
+            hint=f"labels of {classes} classes are 0 to {classes - 1}",
+        )

@@ -5,34 +5,51 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from math import prod
-from struct import pack, unpack
+from statistics import median
+from struct import pack, pack_into, unpack
 from threading import RLock
+from time import perf_counter
 from weakref import WeakSet
 
 import numpy as np
 
 from hubel import _native
-from hubel.engine.feeds import check_feeds
-from hubel.engine.session import Array, Feeds
+from hubel.engine.feeds import check_choice, check_feeds
+from hubel.engine.session import Array, Factors, Feeds, Places
 from hubel.errors import HubelError, UsageError
 from hubel.graph.op import Graph, Value
 from hubel.program import kernels
 from hubel.program.make import make
 from hubel.program.program import ALIGNMENT, Buffer, Call, Memory, Precision, Program
 
-__all__ = ["NativeSession", "instruction_sets"]
+__all__ = ["CallTime", "NativeSession", "instruction_sets"]
 
 OWN: tuple[Memory, ...] = ("arena", "store", "prepared", "scalars", "results")
 GIVEN: tuple[Memory, ...] = ("input", "labels")
 MEMORIES = (*OWN, *GIVEN)
 
+_NO_PLACES = np.empty((0, 0), np.int32)
+
 MOST_PROGRAMS = 64
 """Programs kept ready; past them the one not used for longest is made again when needed."""
+
+
+# Runs by which the peak is found, and how long one must be for the clock and the start of the
+# threads not to show in it.
+_PEAK_RUNS, _PEAK_SECONDS = 24, 0.01
 
 
 def instruction_sets() -> tuple[str, ...]:
     """The instruction sets that this build and this processor both have, best first."""
     return tuple(name for name, available in _native.instruction_sets() if available)
+
+
+@dataclass(frozen=True, slots=True)
+class CallTime:
+    """A call of a program, and the seconds that it takes."""
+
+    call: Call
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -43,6 +60,7 @@ class _Loaded:
     program: Program
     first: _native.Program
     compiled: _native.Program
+    scalars: Array
     prepared: Array
     updates: bool
     prepared_for: int = -1
@@ -69,6 +87,8 @@ class NativeSession:
             )
         try:
             self._machine = _native.Machine(wanted, threads or 0)
+            # What makes the next batch while a step has the team: a thread of the caller's, alone.
+            self._alone = _native.Machine(wanted, 1)
         except RuntimeError as error:
             raise HubelError(f"the system gave no threads: {error}", hint="use fewer") from error
         self.precision = precision
@@ -109,32 +129,112 @@ class NativeSession:
                 raise UsageError(f"there is no value {name!r}")
             return self._view(name).copy()
 
+    def assemble(
+        self, images: Array, indices: Array, places: Places | None, factors: Factors
+    ) -> Array:
+        """The chosen images as a batch; raises UsageError for what they do not have."""
+        check_choice(images, indices, places)
+        batch = np.empty((len(indices), *images.shape[1:]), np.float32)
+        if not batch.size:
+            return batch
+        if not _usable(images):
+            images, indices = images[indices], np.arange(len(indices))
+            images = images if images.dtype == np.uint8 else images.astype(np.float32)
+        rows, columns = places or (_NO_PLACES, _NO_PLACES)
+        scale, shift = (_ready(each, np.float32) for each in factors)
+        given = [
+            images,
+            _ready(indices, np.int64),
+            _ready(rows, np.int32),
+            _ready(columns, np.int32),
+            scale,
+            shift,
+        ]
+        memories = [_bytes(each) for each in (batch, *given)]
+        sizes = [memory.size for memory in memories]
+        is_bytes, is_moved = images.dtype == np.uint8, places is not None
+        count, height, width, depth = batch.shape
+        parameters = kernels.Assembly(
+            len(images), count, height, width, depth, int(is_bytes), int(is_moved), len(scale)
+        )
+        operands = [(number, 0, sizes[number]) for number in (*range(1, len(sizes)), 0)]
+        step = ("assemble", operands, [_word(x) for x in kernels.words(parameters)])
+        program = _native.Program(self._alone, [step], sizes)
+        self._alone.run(program, memories[:1], memories[1:])
+        return batch
+
     def run(self, graph: Graph, feeds: Feeds) -> dict[str, Array]:
         """Runs every node once and gives the graph's outputs by name."""
         fed = check_feeds(graph, feeds)
-        (batch,) = {len(fed[value.name]) for value in graph.with_role("input")}
         with self._lock:
-            loaded = self._load(graph, batch)
-            program = loaded.program
-            if self._arena.size < program.sizes["arena"]:
-                self._arena = _memory(program.sizes["arena"])
-            results = _memory(program.sizes["results"])
-            scalars, given = self._scalars(program, graph, fed), _given(fed)
-            own = [self._arena, self._store, loaded.prepared, scalars, results]
-            if program.first and loaded.prepared_for != self._changes:
-                self._machine.run(loaded.first, own, given)
-                loaded.prepared_for = self._changes
+            loaded, own = self._ready(graph, fed)
+            given = _given(fed)
+            self._prepare(loaded, own, given)
             self._machine.run(loaded.compiled, own, given)
             self._changes += loaded.updates
+        program, results = loaded.program, own[OWN.index("results")]
         return {
             name: _result(program, results, buffer, shape, dtype)
             for name, (buffer, shape, dtype) in zip(graph.outputs, program.results, strict=True)
         }
 
+    def time_calls(self, graph: Graph, feeds: Feeds, repeats: int = 5) -> tuple[CallTime, ...]:
+        """Every call of the graph's program in order, with the median of what it took.
+
+        The whole program runs `repeats` times after one run that does not count, and changes
+        the persistent values as so many runs would. What is made once for many runs, such as laid
+        out weights in inference, is not among the calls.
+        """
+        fed = check_feeds(graph, feeds)
+        with self._lock:
+            loaded, own = self._ready(graph, fed)
+            given = _given(fed)
+            self._prepare(loaded, own, given)
+            _, *runs = [self._machine.time(loaded.compiled, own, given) for _ in range(1 + repeats)]
+            self._changes += loaded.updates
+        return tuple(
+            CallTime(call, median(seconds))
+            for call, *seconds in zip(loaded.program.calls, *runs, strict=True)
+        )
+
+    def peak(self) -> float:
+        """Floating-point operations a second of multiply-adds on registers: the machine's most.
+
+        Measured in float32 with the session's instruction set and threads, the best of several
+        short runs, in about a quarter of a second.
+        """
+        tasks, rounds, best = 16 * self.threads, 1 << 10, 0.0
+        with self._lock:
+            for _ in range(_PEAK_RUNS):
+                begun = perf_counter()
+                operations = self._machine.multiply_adds(tasks, rounds)
+                seconds = perf_counter() - begun
+                best = max(best, operations / seconds)
+                if seconds < _PEAK_SECONDS:
+                    rounds = int(rounds * min(8.0, 1.5 * _PEAK_SECONDS / seconds))
+        return best
+
     def program(self, graph: Graph, batch: int) -> Program:
         """The program that runs a graph on a batch of that size."""
         with self._lock:
             return self._load(graph, batch).program
+
+    def _ready(self, graph: Graph, fed: dict[str, Array]) -> tuple[_Loaded, list[Array]]:
+        """The program for what was fed, and the engine's own memories for a run of it."""
+        (batch,) = {len(fed[value.name]) for value in graph.fed if value.role == "input"}
+        loaded = self._load(graph, batch)
+        program = loaded.program
+        if self._arena.size < program.sizes["arena"]:
+            self._arena = _memory(program.sizes["arena"])
+        _write_scalars(loaded, fed)
+        results = _memory(program.sizes["results"])
+        return loaded, [self._arena, self._store, loaded.prepared, loaded.scalars, results]
+
+    def _prepare(self, loaded: _Loaded, own: list[Array], given: list[Array]) -> None:
+        """Makes anew what follows from the store alone, if that has changed."""
+        if loaded.program.first and loaded.prepared_for != self._changes:
+            self._machine.run(loaded.first, own, given)
+            loaded.prepared_for = self._changes
 
     def _load(self, graph: Graph, batch: int) -> _Loaded:
         key = (id(graph), batch)
@@ -157,7 +257,8 @@ class NativeSession:
             prepared = _memory(program.sizes["prepared"])
             while len(self._loaded) >= MOST_PROGRAMS:
                 del self._loaded[next(iter(self._loaded))]
-            self._loaded[key] = _Loaded(graph, program, first, compiled, prepared, updates)
+            scalars = _memory(program.sizes["scalars"])
+            self._loaded[key] = _Loaded(graph, program, first, compiled, scalars, prepared, updates)
         return self._loaded[key]
 
     def _claim(self, value: Value) -> None:
@@ -193,29 +294,51 @@ class NativeSession:
         buffer, shape = self._placed[name]
         return self._store[buffer.offset :][: prod(shape) * 4].view(np.float32).reshape(shape)
 
-    def _scalars(self, program: Program, graph: Graph, fed: dict[str, Array]) -> Array:
-        memory = _memory(program.sizes["scalars"])
-        for value in graph.with_role("scalar"):
-            number = fed[value.name].item()
-            kind = np.float64 if value.name == "rate" else np.uint64
-            whole = number if value.name == "rate" else number % 2**64
-            at = program.buffers[value.name].offset
-            memory[at : at + 8] = np.array([whole], kind).view(np.uint8)
-        return memory
-
 
 def _memory(size: int) -> Array:
     """Zeroed bytes that start on a cache line."""
     whole = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -whole.ctypes.data % ALIGNMENT
+    start = -_address(whole) % ALIGNMENT
     return whole[start : start + size]
+
+
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _ready(array: Array, dtype: type[np.generic]) -> Array:
+    """The array as the compiled module reads it: contiguous, and beginning at eight bytes."""
+    made = np.ascontiguousarray(array, dtype)
+    return made if _address(made) % 8 == 0 else made.copy()
+
+
+def _usable(images: Array) -> bool:
+    """Whether the compiled module can read images where they lie, however many there are."""
+    known = images.dtype in (np.uint8, np.float32)
+    return known and images.flags.c_contiguous and _address(images) % 8 == 0
+
+
+def _bytes(array: Array) -> Array:
+    return array.reshape(-1).view(np.uint8)
+
+
+def _write_scalars(loaded: _Loaded, fed: dict[str, Array]) -> None:
+    for value in loaded.graph.fed:
+        if value.role != "scalar":
+            continue
+        number = fed[value.name].item()
+        at = loaded.program.buffers[value.name].offset
+        if value.name == "rate":
+            pack_into("<d", loaded.scalars.data, at, number)
+        else:
+            pack_into("<Q", loaded.scalars.data, at, number % 2**64)
 
 
 def _given(fed: dict[str, Array]) -> list[Array]:
     """What the caller feeds, as bytes; labels are copied, for what was checked must stay so."""
-    images = np.require(fed["input"], np.float32, ["C", "A"])
     labels = np.array(fed.get("labels", ()), np.int64)
-    return [images.reshape(-1).view(np.uint8), labels.view(np.uint8)]
+    return [_bytes(_ready(fed["input"], np.float32)), labels.view(np.uint8)]
 
 
 def _result(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 from typing import Any, Literal, Protocol, TypeAlias
 
 __all__ = ["Dtype", "Emit", "Graph", "Node", "Op", "Role", "Shape", "Value"]
@@ -70,6 +72,22 @@ class Graph:
 
     def __getitem__(self, name: str) -> Value:
         return self.values[name]
+
+    @cached_property
+    def fed(self) -> tuple[Value, ...]:
+        """The values that a caller supplies at every step, in order of appearance."""
+        return tuple(value for value in self.values.values() if value.fed)
+
+    @cached_property
+    def labels(self) -> tuple[tuple[str, int], ...]:
+        """Each label value that a loss reads, and how many classes it has scores of."""
+        found = (
+            (name, prod(self[node.inputs[0]].shape))
+            for node in self.nodes
+            for name in node.inputs
+            if self[name].role == "label"
+        )
+        return tuple(dict.fromkeys(found))
 
     def with_role(self, role: Role) -> tuple[Value, ...]:
         """The values of one role, in order of appearance."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from hubel.program.kernels import PANEL, Convolution
@@ -14,35 +15,84 @@ __all__ = [
     "Algorithm",
     "Choice",
     "Direction",
+    "Problem",
     "choose",
     "tiles_of",
-    "winograd_applies",
 ]
 
-Algorithm: TypeAlias = Literal["direct", "winograd"]
+Algorithm: TypeAlias = Literal["direct", "winograd", "depthwise", "stem", "narrow"]
+
 Direction: TypeAlias = Literal["forward", "backward", "weights"]
 """The outputs, the gradient by the inputs, or the gradient by the weights."""
 
-POINTS, SIDE, REACH = 36, 4, 6
-"""F(4×4, 3×3): numbers of a tile in the transformed domain, its outputs and inputs along a side."""
+POINTS, SIDE = 36, 4
+"""F(4×4, 3×3): numbers of a tile in the transformed domain, and its outputs along a side."""
 
 TILE_ROWS = 64
 """Rows of the matrices that Winograd works on at once; kTileRows in native/kernels/winograd.h."""
 
-# Costs in multiplications, measured on AVX-512 where two vectors of sixteen are multiplied a cycle.
-PER_TRANSFORMED = 5.0
-"""Making or reading one number of the transformed domain."""
+# Costs are in multiplications. They were measured with AVX-512, where two vectors of sixteen are
+# multiplied a cycle: a cycle costs 32.
 
-PER_WEIGHT = 128.0
+LANES = 16
+"""Columns that one vector holds: fewer take as long."""
+
+SHARE = 0.85
+"""Share of the multipliers' peak that long products reach."""
+
+ACROSS_SHARE = 0.7
+"""The same where rows are channels and the sum is over places, as in gradients of weights."""
+
+SHORT_ROW, SHORT_SUM = 4, 2
+"""Rows, and numbers of a sum, that beginning a product costs."""
+
+TRANSFORMED = 5.0
+"""Making or reading one number of Winograd's transformed domain."""
+
+TRANSFORMED_WEIGHT = 128.0
 """Transforming one number of the filters, which is written to memory far away."""
 
-STREAMED_ROWS = 32
+STREAMED_ROWS = 14
 """A product with fewer rows than this waits for its weights."""
 
-DIRECT_SHARE = {"forward": 0.85, "backward": 0.85, "weights": 0.7}
-"""Share of the multipliers' peak that the direct kernels reach."""
+MOVED = 32.0
+"""Copying one number to another order, or back."""
 
-WINOGRAD_SHARE = 0.85
+PASSED = 4.0
+"""One product of a depthwise convolution, which waits for memory."""
+
+FEW_CHANNELS = 8
+"""Channels up to which a convolution that reads or makes them has algorithms of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A convolution and what is asked of it.
+
+    `prepared` says that weights are laid out once, not at every step; `images` that x is the
+    network's input, which lies there plain.
+    """
+
+    conv: Convolution
+    direction: Direction
+    prepared: bool = False
+    images: bool = False
+
+    @property
+    def places(self) -> int:
+        """Outputs, without their depth."""
+        return self.conv.images * self.conv.out_height * self.conv.out_width
+
+    @property
+    def taps(self) -> int:
+        """Places of the window."""
+        return self.conv.rows * self.conv.columns
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Channels a group that are read, and that are made; backward the other way round."""
+        inner, outer = self.conv.depth // self.conv.groups, self.conv.filters // self.conv.groups
+        return (outer, inner) if self.direction == "backward" else (inner, outer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +103,12 @@ class Choice:
     costs: Mapping[Algorithm, float]
 
 
-def winograd_applies(conv: Convolution) -> bool:
-    """Whether the filters are 3×3 with stride 1, undilated, over all channels."""
-    window = (conv.rows, conv.columns, conv.stride_y, conv.stride_x)
-    return (
-        window == (3, 3, 1, 1)
-        and (conv.dilation_y, conv.dilation_x) == (1, 1)
-        and conv.groups == 1
-        and max(conv.top, conv.left) <= 2
-    )
+def choose(problem: Problem) -> Choice:
+    """The cheapest algorithm. It follows from the sizes alone, so that a run is always the same."""
+    costs = {
+        name: cost(problem) for name, (applies, cost) in ALGORITHMS.items() if applies(problem)
+    }
+    return Choice(min(costs, key=lambda name: costs[name]), costs)
 
 
 def tiles_of(conv: Convolution) -> int:
@@ -69,25 +116,92 @@ def tiles_of(conv: Convolution) -> int:
     return conv.images // conv.block * -(-conv.out_height // SIDE) * -(-conv.out_width // SIDE)
 
 
-def choose(conv: Convolution, direction: Direction, prepared: bool) -> Choice:
-    """The cheapest algorithm; it follows from the sizes alone, so a run is always the same.
-
-    `prepared` says that the filters are transformed once, not at every step.
-    """
-    places = conv.images * conv.out_height * conv.out_width
-    taps = conv.rows * conv.columns
-    macs = places * taps * conv.depth // conv.groups * conv.filters
-    costs: dict[Algorithm, float] = {"direct": macs / DIRECT_SHARE[direction]}
-    if winograd_applies(conv):
-        costs["winograd"] = _winograd(conv, direction, prepared)
-    return Choice(min(costs, key=lambda name: costs[name]), costs)
+def _vectors(columns: int) -> int:
+    return -(-columns // LANES) * LANES
 
 
-def _winograd(conv: Convolution, direction: Direction, prepared: bool) -> float:
+def _direct(problem: Problem) -> float:
+    conv = problem.conv
+    inner, columns = problem.sides
+    groups = conv.groups * problem.taps * problem.places
+    if problem.direction == "weights":
+        return groups * (inner + SHORT_ROW) * _vectors(columns) / ACROSS_SHARE
+    row = conv.out_width * conv.block
+    share = SHARE * row / (row + SHORT_ROW)
+    return groups * (inner + SHORT_SUM) * _vectors(columns) / share
+
+
+def _winograd_applies(problem: Problem) -> bool:
+    conv = problem.conv
+    return (
+        (conv.rows, conv.columns, conv.stride_y, conv.stride_x) == (3, 3, 1, 1)
+        and (conv.dilation_y, conv.dilation_x) == (1, 1)
+        and conv.groups == 1
+        and max(conv.top, conv.left) <= 2
+    )
+
+
+def _winograd(problem: Problem) -> float:
+    conv = problem.conv
+    inner, columns = problem.sides
     tiles = tiles_of(conv) * conv.block
-    weights = POINTS * conv.depth * -(-conv.filters // PANEL) * PANEL
-    rows = tiles if direction == "weights" else max(tiles, STREAMED_ROWS)
-    products = rows * weights / WINOGRAD_SHARE
-    transforms = tiles * POINTS * (conv.depth + conv.filters) * PER_TRANSFORMED
-    filters = 0.0 if prepared and direction != "weights" else weights * PER_WEIGHT
-    return products + transforms + filters
+    weights = POINTS * inner * -(-columns // PANEL) * PANEL
+    if problem.direction == "weights":
+        products = tiles * weights / ACROSS_SHARE
+    else:
+        products = max(tiles, STREAMED_ROWS) * weights / SHARE
+    transforms = tiles * POINTS * (_vectors(inner) + _vectors(columns)) * TRANSFORMED
+    laid = problem.prepared and problem.direction != "weights"
+    return products + transforms + (0.0 if laid else weights * TRANSFORMED_WEIGHT)
+
+
+def _depthwise_applies(problem: Problem) -> bool:
+    return problem.conv.groups == problem.conv.depth == problem.conv.filters
+
+
+def _depthwise(problem: Problem) -> float:
+    return problem.taps * problem.places * _vectors(problem.conv.depth) * PASSED
+
+
+def _stem_applies(problem: Problem) -> bool:
+    conv = problem.conv
+    whole = conv.groups == 1 and conv.dilation_x == 1 and problem.taps > 1
+    # With one place a row, every image would stream all the weights past.
+    several = conv.out_width > 1 and conv.depth <= FEW_CHANNELS
+    return whole and several and problem.direction != "backward"
+
+
+def _stem(problem: Problem) -> float:
+    conv = problem.conv
+    window = problem.taps * conv.depth
+    copied = conv.rows * conv.depth * conv.stride_x * problem.places * MOVED
+    share = ACROSS_SHARE if problem.direction == "weights" else SHARE
+    return problem.places * (window + SHORT_SUM) * _vectors(conv.filters) / share + copied
+
+
+def _narrow_applies(problem: Problem) -> bool:
+    conv = problem.conv
+    whole = conv.groups == 1 and conv.stride_x == 1 and problem.taps > 1
+    return whole and problem.sides[1] <= FEW_CHANNELS and problem.direction != "weights"
+
+
+def _narrow(problem: Problem) -> float:
+    inner, made = problem.sides
+    places = _vectors(problem.conv.out_width * problem.conv.block)
+    places *= problem.places // (problem.conv.out_width * problem.conv.block)
+    products = places * problem.taps * inner * max(made, SHORT_ROW) / ACROSS_SHARE
+    return products + problem.places * (inner + 2 * made) * MOVED
+
+
+ALGORITHMS: Mapping[Algorithm, tuple[Callable[[Problem], bool], Callable[[Problem], float]]] = (
+    MappingProxyType(
+        {
+            "direct": (lambda problem: True, _direct),
+            "winograd": (_winograd_applies, _winograd),
+            "depthwise": (_depthwise_applies, _depthwise),
+            "stem": (_stem_applies, _stem),
+            "narrow": (_narrow_applies, _narrow),
+        }
+    )
+)
+"""Every algorithm: where it applies, and what it costs."""

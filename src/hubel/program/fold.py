@@ -55,8 +55,8 @@ def _is_convolution(call: Call) -> bool:
 
 
 def _rows(conv: Call, size: int) -> int:
-    filters: int = conv.parameters.convolution.filters
-    given = conv.parameters.convolution
+    given = getattr(conv.parameters, "convolution", conv.parameters)
+    filters: int = given.filters
     rows: int = given.rows * given.columns * given.depth // given.groups
     assert rows * filters * 4 <= size
     return rows
@@ -84,6 +84,9 @@ def _with(call: Call, operands: dict[str, str]) -> Call:
         given[call.place(name)] = buffer
     parameters: Any = call.parameters
     if "bias" in operands:
-        convolution = replace(parameters.convolution, has_bias=1)
-        parameters = replace(parameters, convolution=convolution)
+        if isinstance(parameters, kernels.Convolution):
+            parameters = replace(parameters, has_bias=1)
+        else:
+            convolution = replace(parameters.convolution, has_bias=1)
+            parameters = replace(parameters, convolution=convolution)
     return replace(call, operands=tuple(given), parameters=parameters)

@@ -7,14 +7,28 @@ operands in order: `name` is read, `name>` written, `name!` changed in place, `n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["KERNELS", "PANEL", "Kernel", "packed_size", "words"]
+__all__ = ["BFLOAT16", "KERNELS", "PANEL", "Kernel", "packed_size", "words"]
 
 PANEL = 32
 """Columns of weights that lie side by side; kPanel in native/brgemm.h."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A batch out of so many images; `rows` of them have factors of their own, one or all."""
+
+    images: int
+    batch: int
+    height: int
+    width: int
+    depth: int
+    bytes: int
+    moved: int
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +112,35 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
+class Narrow:
+    """A convolution that makes few channels, or `backward` its gradient by few."""
+
+    convolution: Convolution
+    backward: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowWeights:
+    """Weights (rows, columns, depth, filters) to panels in the order of an interleaved window."""
+
+    rows: int
+    columns: int
+    depth: int
+    filters: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stem:
-    """A first convolution, read from plain images, in `chunks` of rows of outputs."""
+    """A convolution that reads few channels, of images as given where `plain`."""
+
+    convolution: Convolution
+    chunks: int
+    plain: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunked:
+    """A convolution whose work is cut into `chunks` of rows of outputs."""
 
     convolution: Convolution
     chunks: int
@@ -280,12 +321,15 @@ class AdamStep:
 class Kernel:
     """A kernel's operands, as its signature says, and the class of its parameters.
 
-    One of `maps` is there for maps of either number type.
+    A kernel of `maps` has a twin for maps of bfloat16 numbers, called by its name and BFLOAT16.
+    One that `repeats` may do any number of parts in a call: the operands and the parameters are
+    those of each, one part after another.
     """
 
     signature: str
     parameters: type
     maps: bool = False
+    repeats: bool = False
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -293,8 +337,13 @@ class Kernel:
         return tuple(self.signature.split())
 
 
+BFLOAT16 = "_bf16"
+"""Ends the name of a kernel whose maps hold bfloat16 numbers."""
+
+
 KERNELS: Mapping[str, Kernel] = MappingProxyType(
     {
+        "assemble": Kernel("images indices rows? columns? scale shift batch>", Assembly),
         "pack_maps": Kernel("images maps>", Layout, maps=True),
         "unpack_maps": Kernel("maps images>", Layout, maps=True),
         "copy_channels": Kernel("from to!", CopyChannels, maps=True),
@@ -304,8 +353,13 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "conv": Kernel("x weights bias? y>", Cut, maps=True),
         "conv_input_grad": Kernel("dy weights gate? dx>", Cut, maps=True),
         "conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),
-        "stem": Kernel("images weights bias? y>", Stem, maps=True),
-        "stem_weight_grad": Kernel("images dy workspace> dweight> dbias?>", Stem, maps=True),
+        "depthwise": Kernel("x weights bias? y>", Convolution, maps=True),
+        "depthwise_input_grad": Kernel("dy weights gate? dx>", Convolution, maps=True),
+        "depthwise_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Chunked, maps=True),
+        "narrow": Kernel("x weights bias? gate? y>", Narrow, maps=True),
+        "stem_weights": Kernel("weight packed>", WindowWeights),
+        "stem": Kernel("x weights bias? y>", Stem, maps=True),
+        "stem_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Stem, maps=True),
         "winograd_weights": Kernel("weight packed>", PackWeights),
         "winograd": Kernel("x weights bias? gate? y>", Winograd, maps=True),
         "winograd_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),
@@ -337,24 +391,27 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "mean_loss": Kernel("losses loss>", Size),
         "count_correct": Kernel("scores labels correct>", Loss),
         "penalty": Kernel("weight penalty!", Regularisation),
-        "sgd": Kernel("gradient rate step weight! velocity?!", SgdStep),
-        "rmsprop": Kernel("gradient rate step weight! square! velocity?!", RmspropStep),
-        "adam": Kernel("gradient rate step weight! first! second!", AdamStep),
+        "sgd": Kernel("gradient rate step weight! velocity?!", SgdStep, repeats=True),
+        "rmsprop": Kernel(
+            "gradient rate step weight! square! velocity?!", RmspropStep, repeats=True
+        ),
+        "adam": Kernel("gradient rate step weight! first! second!", AdamStep, repeats=True),
     }
 )
 """Every kernel of the compiled engine."""
 
 
 def words(parameters: Any) -> tuple[int | float, ...]:
-    """A kernel's parameters laid flat, in the order of the compiled struct's fields."""
-    return tuple(_flat(astuple(parameters)))
-
-
-def _flat(values: tuple[Any, ...]) -> list[int | float]:
+    """A call's parameters laid flat, in the order of the compiled struct's fields."""
+    parts = parameters if isinstance(parameters, tuple) else _values(parameters)
     found: list[int | float] = []
-    for value in values:
-        found.extend(_flat(value) if isinstance(value, tuple) else [value])
-    return found
+    for value in parts:
+        found.extend(words(value) if is_dataclass(value) else (value,))
+    return tuple(found)
+
+
+def _values(parameters: Any) -> tuple[Any, ...]:
+    return tuple(getattr(parameters, field.name) for field in fields(parameters))
 
 
 def packed_size(taps: int, inner: int, columns: int, groups: int) -> int:

@@ -8,6 +8,7 @@ from math import prod
 from hubel.graph.op import Graph
 from hubel.program.fold import fold
 from hubel.program.fuse import fuse
+from hubel.program.join import join
 from hubel.program.lower import lower
 from hubel.program.plan import plan
 from hubel.program.prepare import prepare
@@ -28,7 +29,8 @@ def make(
     `store` is where the persistent values lie already; without it they are laid one after another.
     """
     places = lay_out(graph) if store is None else store
-    return verify(plan(prepare(fuse(fold(lower(graph, batch, places, precision))))))
+    lowered = lower(graph, batch, places, precision)
+    return verify(plan(prepare(join(fuse(fold(lowered))))))
 
 
 def lay_out(graph: Graph) -> dict[str, Buffer]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from hubel.program.kernels import KERNELS
+from hubel.program.kernels import BFLOAT16, KERNELS
 
 __all__ = ["ALIGNMENT", "Buffer", "Call", "Memory", "Precision", "Program"]
 
@@ -35,7 +35,8 @@ class Buffer:
 class Call:
     """One kernel and the buffers it works on ("" for an operand left out); `node` it came from.
 
-    `precision` is that of the maps, for a kernel that there is for both.
+    `precision` is that of the maps, for a kernel that there is for both. Where a kernel repeats,
+    `parameters` may be a tuple, of the parameters of each part.
     """
 
     kernel: str
@@ -47,7 +48,16 @@ class Call:
     @property
     def compiled(self) -> str:
         """The kernel's name in the compiled table."""
-        return self.kernel if self.precision == "float32" else f"{self.kernel}_bf16"
+        return self.kernel if self.precision == "float32" else self.kernel + BFLOAT16
+
+    @property
+    def parts(self) -> tuple[tuple[str, ...], ...]:
+        """The operands of each part; one part, unless the kernel repeats."""
+        if not isinstance(self.parameters, tuple):
+            return (self.operands,)
+        each = len(KERNELS[self.kernel].operands)
+        starts = range(0, len(self.operands), each)
+        return tuple(self.operands[start : start + each] for start in starts)
 
     def reads(self) -> tuple[str, ...]:
         """Names of the buffers whose content the kernel uses."""
@@ -60,7 +70,10 @@ class Call:
     def _marked(self, wanted: Callable[[str], bool]) -> tuple[str, ...]:
         marks = KERNELS[self.kernel].operands
         return tuple(
-            name for name, mark in zip(self.operands, marks, strict=True) if name and wanted(mark)
+            name
+            for part in self.parts
+            for name, mark in zip(part, marks, strict=True)
+            if name and wanted(mark)
         )
 
     def operand(self, name: str) -> str:

@@ -13,7 +13,10 @@ COLUMNS = 64
 
 
 def show(program: Program) -> str:
-    """Every call in order, then the arena: a line a buffer, its life drawn from left to right."""
+    """Every call in order, then the arena: a line a buffer, its life drawn from left to right.
+
+    Where a call has parts, each has a line.
+    """
     return "\n".join([*_calls(program), "", *_arena(program)])
 
 
@@ -29,8 +32,9 @@ def _calls(program: Program) -> Iterator[str]:
 
 def _listed(calls: tuple[Call, ...], width: int) -> Iterator[str]:
     for number, call in enumerate(calls):
-        given = ", ".join(name or "—" for name in call.operands)
-        yield f"{number:4}  {call.kernel:<{width}}  {given}"
+        for place, part in enumerate(call.parts):
+            head = f"{number:4}  {call.kernel}" if place == 0 else ""
+            yield f"{head:<{6 + width}}  {', '.join(name or '—' for name in part)}"
 
 
 def _arena(program: Program) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hubel.program.kernels import KERNELS
 from hubel.program.plan import lifetimes
-from hubel.program.program import ALIGNMENT, Program
+from hubel.program.program import ALIGNMENT, Call, Program
 
 __all__ = ["ProgramError", "verify"]
 
@@ -20,8 +22,7 @@ def verify(program: Program) -> Program:
     """
     made = {name for name, buffer in program.buffers.items() if buffer.memory not in RUN_MADE}
     for number, call in enumerate((*program.first, *program.calls)):
-        if len(call.operands) != len(KERNELS[call.kernel].operands):
-            raise ProgramError(f"call {number} {call.kernel}: wrong number of operands")
+        _verify_operands(number, call)
         for name in call.reads():
             if name not in made and name not in call.writes():
                 raise ProgramError(f"call {number} {call.kernel} reads {name} before it is made")
@@ -41,6 +42,21 @@ def verify(program: Program) -> Program:
             raise ProgramError(f"{buffer.name} lies outside its memory")
     _verify_sharing(program)
     return program
+
+
+def _verify_operands(number: int, call: Call) -> None:
+    """Each part has its own, and no part changes what another works on."""
+    kernel = KERNELS[call.kernel]
+    parts = len(call.parameters) if isinstance(call.parameters, tuple) else 1
+    if len(call.operands) != parts * len(kernel.operands):
+        raise ProgramError(f"call {number} {call.kernel}: wrong number of operands")
+    if parts > 1 and not kernel.repeats:
+        raise ProgramError(f"call {number} {call.kernel} has {parts} parts, but does not repeat")
+    if parts > 1:
+        uses = Counter(name for part in call.parts for name in set(part))
+        for name in call.writes():
+            if uses[name] > 1:
+                raise ProgramError(f"two parts of call {number} {call.kernel} work on {name}")
 
 
 RUN_MADE = ("arena", "prepared", "results")

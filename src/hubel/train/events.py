@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -117,6 +117,7 @@ def as_dict(event: Event) -> dict[str, Any]:
     >>> as_dict(Validating(epoch=1, done=64, total=100))
     {'event': 'validating', 'epoch': 1, 'done': 64, 'total': 100}
     """
-    fields = asdict(event)
-    # StepDone and EpochDone both have a field "epoch"; the name of the event stands apart.
-    return {"event": _NAMES[type(event)], **fields}
+    # StepDone and EpochDone both have a field "epoch"; the name of the event stands apart. Fields
+    # are plain numbers and texts, so that nothing need be copied as `asdict` would.
+    named = {field.name: getattr(event, field.name) for field in fields(event)}
+    return {"event": _NAMES[type(event)], **named}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.data.batches import minibatches, prefetch
+from hubel.data.batches import Batch, minibatches, prefetch
 from hubel.data.dataset import Split
 from hubel.data.preprocess import Preprocess
 from hubel.engine import Session
@@ -103,7 +103,7 @@ class _Run:
             progress.step,
         )
         kept = self._anchor(progress, None)
-        source = batches_from(self.training, self.preprocess, self.chosen, progress)
+        source = self._batches(progress)
         with closing(prefetch(source)) as batches:
             while (reason := self._finished(progress, begun)) is None:
                 epoch_begun, seen_before = time.monotonic(), progress.seen
@@ -133,6 +133,10 @@ class _Run:
         best = progress.best.epoch if progress.best else None
         yield Ended(reason, progress.epoch, best, time.monotonic() - begun)
 
+    def _batches(self, progress: Progress) -> Iterator[Batch]:
+        assemble = self.session.assemble
+        return batches_from(self.training, self.preprocess, assemble, self.chosen, progress)
+
     def _finished(self, progress: Progress, begun: float) -> Reason | None:
         if progress.epoch >= self.chosen.epochs:
             return "epochs"
@@ -154,7 +158,7 @@ class _Run:
         self, kept: diverged.Anchor, until: Progress, otherwise: str = _CHANGED_FROM_OUTSIDE
     ) -> diverged.DivergedError:
         count = steps_before(until, self.steps) - steps_before(kept.progress, self.steps)
-        again = batches_from(self.training, self.preprocess, self.chosen, kept.progress)
+        again = self._batches(kept.progress)
         return diverged.explain(
             self.session,
             self.graph,
@@ -219,7 +223,7 @@ def _scored(
     session: Session, inference: Graph, split: Split, preprocess: Preprocess | None, batch_size: int
 ) -> Iterator[tuple[Scores, Labels]]:
     (name,) = inference.outputs
-    source = minibatches(split, preprocess, batch_size, shuffle=False)
+    source = minibatches(split, preprocess, session.assemble, batch_size, shuffle=False)
     with closing(prefetch(source)) as batches:
         for batch in batches:
             scores: NDArray[Any] = session.run(inference, {"input": batch.images})[name]

@@ -9,7 +9,8 @@ from itertools import islice
 import numpy as np
 
 from hubel.data import augment
-from hubel.data.batches import Augment, Batch, minibatches
+from hubel.data.augment import Places
+from hubel.data.batches import Assemble, Augment, Batch, minibatches
 from hubel.data.dataset import Split
 from hubel.data.preprocess import Preprocess
 from hubel.engine import Session
@@ -37,7 +38,11 @@ def steps_before(progress: Progress, steps: int) -> int:
 
 
 def batches_from(
-    training: Split, preprocess: Preprocess | None, chosen: Settings, progress: Progress
+    training: Split,
+    preprocess: Preprocess | None,
+    assemble: Assemble,
+    chosen: Settings,
+    progress: Progress,
 ) -> Iterator[Batch]:
     """The batches of a run from where it has come to, to its end."""
     vary = _augment(chosen)
@@ -45,6 +50,7 @@ def batches_from(
         of_epoch = minibatches(
             training,
             preprocess,
+            assemble,
             chosen.batch_size,
             chosen.seed,
             epoch,
@@ -99,9 +105,9 @@ def _augment(chosen: Settings) -> Augment | None:
     if not chain:
         return None
 
-    def vary(images: np.ndarray, seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
+    def vary(places: Places, seed: int, epoch: int, indices: np.ndarray) -> Places:
         for each in chain:
-            images = each(images, seed, epoch, indices)
-        return images
+            places = each(places, seed, epoch, indices)
+        return places
 
     return vary

@@ -9,8 +9,9 @@ import numpy as np
 
 from hubel.engine.feeds import check_feeds
 from hubel.engine.reference import conv, dense, join, loss, norm, pointwise, pool, update
+from hubel.engine.reference.assemble import assemble
 from hubel.engine.reference.call import Call, Rule
-from hubel.engine.session import Array, Feeds
+from hubel.engine.session import Array, Factors, Feeds, Places
 from hubel.errors import UsageError
 from hubel.graph.op import Graph, Node, Value
 
@@ -40,6 +41,12 @@ class ReferenceSession:
             known = ", ".join(self._kept) or "nothing yet"
             raise UsageError(f"the session keeps no {name!r}", hint=f"it keeps {known}")
         return self._kept[name].copy()
+
+    def assemble(
+        self, images: Array, indices: Array, places: Places | None, factors: Factors
+    ) -> Array:
+        """The chosen images as a batch; raises UsageError for what they do not have."""
+        return assemble(images, indices, places, factors)
 
     def run(self, graph: Graph, feeds: Feeds) -> dict[str, Array]:
         """Runs every node once and gives the graph's outputs by name.

@@ -1,0 +1,137 @@
+// Convolutions that make few channels, and gradients by few. With filters in a vector's lanes most would be
+// idle; here neighbouring pixels of all images of a block are, and rows of the product are the channels.
+// The rows of maps that a row of outputs reads are turned for it, [channel][column][image].
+
+constexpr int64_t kNarrowTasks = 8;  // so that neighbouring rows are mostly one task's
+
+struct NarrowCall {
+  ConvCall conv;
+  int64_t backward;  // dx from dy and the filters, with a gate; else y from x, with bias and ReLU
+
+  bool sensible() const {
+    return moderate(*this) && conv.sensible() && conv.groups == 1 && conv.stride_x == 1;
+  }
+};
+
+template <class T>
+struct Narrow {
+  const ConvCall& p;
+  bool backward;
+  Sweep<T> sweep;
+  int64_t first, columns;  // of the source's columns: those that a row of the target reads
+
+  explicit Narrow(const NarrowCall& given)
+      : p(given.conv),
+        backward(given.backward != 0),
+        sweep(backward ? backward_sweep<T>(p) : forward_sweep<T>(p)) {
+    const Axis& along = sweep.along;
+    const int64_t reach = (along.taps - 1) * along.tap_step;
+    first = along.shift + lesser(0, reach);
+    columns = sweep.target.width + (reach < 0 ? -reach : reach);
+  }
+
+  int64_t row() const { return columns * p.block; }
+  int64_t turned() const { return sweep.source.depth * row(); }
+  int64_t made() const { return sweep.target.width * p.block; }
+  // Rows of the source stay turned while neighbouring rows of the target read them, each in the slot
+  // sy % slots(), which remembers whose it is.
+  int64_t slots() const {
+    const int64_t reach = (sweep.down.taps - 1) * sweep.down.tap_step;
+    return lesser(sweep.source.height, (reach < 0 ? -reach : reach) + 1);
+  }
+  int64_t scratch() const {
+    const int64_t numbers = product(slots(), turned()) + product(sweep.target.depth, made());
+    return Batch::bytes(p.taps()) + product(slots(), sizeof(int64_t)) + product(numbers, 4) + kLine;
+  }
+
+  // One row of the source as [channel][column][image], zeros outside.
+  void turn(const T* from, float* to) const {
+    const int64_t depth = sweep.source.depth, width = sweep.source.width;
+    for (int64_t x = 0; x < columns; ++x) {
+      const int64_t sx = first + x;
+      const bool inside = sx >= 0 && sx < width;
+      const T* pixel = from + (inside ? sx : 0) * p.block * depth;
+      for (int64_t c = 0; c < depth; ++c)
+        for (int64_t i = 0; i < p.block; ++i)
+          to[c * row() + x * p.block + i] = inside ? widened(pixel[i * depth + c]) : 0.0f;
+    }
+  }
+
+  // Sums [channel][column][image] to the target's own order, finished.
+  void finish(const float* sums, const float* bias, const T* gate, T* to) const {
+    const int64_t depth = sweep.target.depth;
+    for (int64_t at = 0; at < made(); ++at)
+      for (int64_t k = 0; k < depth; ++k) {
+        float sum = sums[k * made() + at] + (bias ? bias[k] : 0.0f);
+        if (p.relu) sum = sum < 0.0f ? 0.0f : sum;
+        if (gate && widened(gate[at * depth + k]) <= 0.0f) sum = 0.0f;
+        put(to + at * depth + k, sum);
+      }
+  }
+};
+
+template <class T>
+static int64_t scratch(const NarrowCall& given) {
+  return Narrow<T>(given).scratch();
+}
+
+template <class T>
+static bool narrow_sizes(const void* parameters, int64_t* bytes) {
+  const auto& given = *static_cast<const NarrowCall*>(parameters);
+  const ConvCall& p = given.conv;
+  if (!given.sensible()) return false;
+  const int64_t x = product(p.x().size(), kBytes<T>), y = product(p.y().size(), kBytes<T>);
+  bytes[0] = given.backward ? y : x;
+  bytes[1] = product(p.weights(), 4);
+  bytes[2] = p.has_bias ? product(p.filters, 4) : 0;
+  bytes[3] = p.has_gate ? (given.backward ? x : y) : 0;
+  bytes[4] = given.backward ? x : y;
+  return true;
+}
+
+template <class T>
+static void narrow(const Call& call, Threads& threads) {
+  const auto& given = call.as<NarrowCall>();
+  const ConvCall& p = given.conv;
+  const Narrow<T> work(given);
+  const Sweep<T>& sweep = work.sweep;
+  const Maps source = sweep.source, target = sweep.target;
+  const int64_t rows = target.blocks() * target.height;
+  const int64_t tasks = lesser(rows, greater(kNarrowTasks, 2 * target.blocks()));
+  threads.each_worker(tasks, [&](int64_t task, int worker) {
+    Batch batch(threads.scratch(worker), p.taps());
+    auto* held = reinterpret_cast<int64_t*>(batch.b + p.taps());
+    float* turned = reinterpret_cast<float*>(held + work.slots());
+    float* sums = turned + work.slots() * work.turned();
+    for (int64_t slot = 0; slot < work.slots(); ++slot) held[slot] = -1;
+    for (int64_t row = rows * task / tasks; row < rows * (task + 1) / tasks; ++row) {
+      const int64_t b = row / target.height, y = row % target.height;
+      for (int64_t r = 0; r < sweep.down.taps; ++r) {
+        int64_t sy;
+        if (!sweep.down.reads(y, r, &sy) || sy < 0 || sy >= sweep.down.sources) continue;
+        const int64_t slot = sy % work.slots(), number = b * source.height + sy;
+        float* there = turned + slot * work.turned();
+        if (held[slot] != number) work.turn(call.at<T>(0) + source.at(b, sy, 0), there);
+        held[slot] = number;
+        for (int64_t s = 0; s < sweep.along.taps; ++s) {
+          const int64_t column = sweep.along.shift + s * sweep.along.tap_step - work.first;
+          batch.add(call.at<float>(1) + (r * p.columns + s) * p.depth * p.filters, there + column * p.block);
+        }
+      }
+      Brgemm<float> g{};
+      g.rows = target.depth;
+      g.columns = work.made();
+      g.inner = source.depth;
+      g.row_step = work.backward ? p.filters : 1;
+      g.inner_step = work.backward ? 1 : p.filters;
+      g.b_step = work.row();
+      g.panel_step = kPanel;
+      g.c = sums;
+      g.c_step = work.made();
+      batch.run(g);
+      const int64_t at = target.at(b, y, 0);
+      work.finish(sums, p.has_bias ? call.at<float>(2) : nullptr, p.has_gate ? call.at<T>(3) + at : nullptr,
+                  call.at<T>(4) + at);
+    }
+  });
+}
