@@ -37,7 +37,6 @@ class Machine {
   void run(const Program& program, const std::vector<Memory>& own, const std::vector<Given>& given) {
     const std::vector<void*> addresses = addresses_of(program, own, given);
     nb::gil_scoped_release release;
-    threads_.reserve(program.scratch());
     program.run(addresses, threads_);
   }
 
@@ -47,7 +46,6 @@ class Machine {
     const std::vector<void*> addresses = addresses_of(program, own, given);
     std::vector<double> seconds(static_cast<size_t>(program.steps()));
     nb::gil_scoped_release release;
-    threads_.reserve(program.scratch());
     program.run(addresses, threads_, seconds.data());
     return seconds;
   }

@@ -1,5 +1,5 @@
-// Numbers below 2⁻¹²⁶ count as zero while one of these lives. Saturated softmaxes and decaying velocities make
-// them, nobody needs them, and processors take a hundred times longer over them.
+// Numbers below 2⁻¹²⁶ count as zero while one of these lives. Saturated softmaxes and decaying velocities
+// make them, nobody needs them, and processors take a hundred times longer over them.
 #pragma once
 
 #include <cstdint>

@@ -67,6 +67,7 @@ Program::Program(const KernelTable& table, const std::vector<Step>& steps, std::
 void Program::run(const std::vector<void*>& memories, Threads& threads, double* seconds) const {
   using Clock = std::chrono::steady_clock;
   const FlushDenormals flush;
+  threads.reserve(scratch_);
   std::vector<void*> operands(most_operands_);
   for (const Bound& step : steps_) {
     for (size_t i = 0; i < step.operands.size(); ++i) {

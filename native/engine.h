@@ -36,8 +36,6 @@ class Program {
   int64_t steps() const { return static_cast<int64_t>(steps_.size()); }
 
   const std::vector<int64_t>& memories() const { return memories_; }
-  // Bytes of scratch memory that every thread must have reserved before a run.
-  int64_t scratch() const { return scratch_; }
 
  private:
   struct Bound {
@@ -48,7 +46,7 @@ class Program {
   };
   std::vector<Bound> steps_;
   std::vector<int64_t> memories_;
-  int64_t scratch_ = 0;
+  int64_t scratch_ = 0;  // bytes, of every thread
   size_t most_operands_ = 0;
 };
 

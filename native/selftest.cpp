@@ -24,8 +24,9 @@ namespace {
 using selftest::Case;
 
 constexpr void (*kFamilies[])(bool, const selftest::Emit&) = {
-    selftest::assemble_cases,  selftest::layout_cases, selftest::conv_cases, selftest::pool_cases,
-    selftest::pointwise_cases, selftest::norm_cases,   selftest::loss_cases, selftest::update_cases};
+    selftest::assemble_cases, selftest::layout_cases, selftest::conv_cases,      selftest::stem_cases,
+    selftest::winograd_cases, selftest::pool_cases,   selftest::pointwise_cases, selftest::norm_cases,
+    selftest::loss_cases,     selftest::update_cases};
 
 constexpr size_t kShown = 5;  // failures of one kernel and set
 
@@ -64,8 +65,8 @@ int main(int count, char** arguments) {
     else
       wanted.insert(arguments[i]);
   }
-  hubel::Threads one(1), two(2), three(3);
-  const std::vector<hubel::Threads*> teams{&one, &two, &three};
+  hubel::Threads two(2), three(3);
+  const std::vector<hubel::Threads*> teams{&two, &three};
   std::map<std::string, std::map<std::string, Score>> scores;
   std::map<std::string, int64_t> cases;
   const auto take = [&](const Case& test) {
@@ -110,6 +111,8 @@ int main(int count, char** arguments) {
     totals.add("threads", "-", scored(done, failures));
     failures = selftest::test_program(&done);
     totals.add("program", "-", scored(done, failures));
+    failures = selftest::test_winograd_accuracy(&done);
+    totals.add("accuracy of winograd", "-", scored(done, failures));
     failures = selftest::test_ceiling(&done);
     totals.add("ceiling", "-", scored(done, failures));
   }

@@ -2,8 +2,6 @@
 
 #include "denormals.h"
 
-#include <new>
-
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -67,13 +65,9 @@ void Threads::dismiss() {
 
 void Threads::reserve(int64_t bytes) {
   if (bytes <= reserved_) return;
-  constexpr int64_t kLine = 64;
-  const auto whole = static_cast<size_t>((bytes + kLine - 1) / kLine * kLine);
+  reserved_ = 0;  // should there not be so much
   scratch_.clear();
-  for (int i = 0; i < count(); ++i) {
-    scratch_.emplace_back(std::aligned_alloc(kLine, whole));
-    if (scratch_.back() == nullptr) throw std::bad_alloc();
-  }
+  for (int i = 0; i < count(); ++i) scratch_.emplace_back(::operator new(static_cast<size_t>(bytes), kLine));
   reserved_ = bytes;
 }
 

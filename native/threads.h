@@ -4,9 +4,9 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -24,7 +24,9 @@ class Threads {
   // Calls task(0) … task(tasks - 1), each once, and returns when all are done.
   template <class Task>
   void each(int64_t tasks, const Task& task) {
-    run(tasks, [](const void* given, int64_t index, int) { (*static_cast<const Task*>(given))(index); }, &task);
+    run(
+        tasks, [](const void* given, int64_t index, int) { (*static_cast<const Task*>(given))(index); },
+        &task);
   }
   // The same with task(index, worker), for tasks that use the scratch memory of the thread they run on.
   template <class Task>
@@ -44,8 +46,9 @@ class Threads {
 
  private:
   using Function = void (*)(const void*, int64_t, int);
+  static constexpr std::align_val_t kLine{64};
   struct Free {
-    void operator()(void* memory) const { std::free(memory); }
+    void operator()(void* memory) const { ::operator delete(memory, kLine); }
   };
 
   void run(int64_t tasks, Function function, const void* argument);

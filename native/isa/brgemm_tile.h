@@ -124,8 +124,8 @@ static void brgemm(const Brgemm<T>& g) {
       const int tail = static_cast<int>(left - (vectors - 1) * Vector::kWidth);
       for (int64_t i = 0, row = 0; i < tiles; ++i) {
         const int64_t end = g.rows * (i + 1) / tiles;
-        tile_of<T>(static_cast<int>(end - row), vectors, tail != Vector::kWidth, across)(g, row, panel, column,
-                                                                                        tail);
+        tile_of<T>(static_cast<int>(end - row), vectors, tail != Vector::kWidth, across)(g, row, panel,
+                                                                                         column, tail);
         row = end;
       }
     }

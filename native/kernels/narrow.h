@@ -21,7 +21,9 @@ struct Narrow {
   int64_t first, columns;  // of the source's columns: those that a row of the target reads
 
   explicit Narrow(const NarrowCall& given)
-      : p(given.conv), backward(given.backward != 0), sweep(backward ? backward_sweep<T>(p) : forward_sweep<T>(p)) {
+      : p(given.conv),
+        backward(given.backward != 0),
+        sweep(backward ? backward_sweep<T>(p) : forward_sweep<T>(p)) {
     const Axis& along = sweep.along;
     const int64_t reach = (along.taps - 1) * along.tap_step;
     first = along.shift + lesser(0, reach);

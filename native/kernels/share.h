@@ -32,7 +32,8 @@ static void by_rows(Threads& threads, int64_t rows, int64_t depth, const Work& w
 }
 
 // Adds up `count` partial sums of `size` numbers each, in their order.
-static void add_partial_sums(const float* partial, int64_t count, int64_t size, float* sum, Threads& threads) {
+static void add_partial_sums(const float* partial, int64_t count, int64_t size, float* sum,
+                             Threads& threads) {
   constexpr int64_t kPiece = 4096;
   threads.each(pieces(size, kPiece), [&](int64_t piece) {
     const int64_t end = lesser(size, (piece + 1) * kPiece);

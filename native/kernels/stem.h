@@ -177,8 +177,8 @@ static bool stem_weight_grad_sizes(const void* parameters, int64_t* bytes) {
   return true;
 }
 
-// dW = Σ xᵀ·dy, whose rows are the numbers of a window, and dbias = Σ dy. Filters too few to fill a vector are
-// the rows instead: dWᵀ = Σ dyᵀ·x.
+// dW = Σ xᵀ·dy, whose rows are the numbers of a window, and dbias = Σ dy. Filters too few to fill a vector
+// are the rows instead: dWᵀ = Σ dyᵀ·x.
 template <class T>
 static void stem_weight_grad(const Call& call, Threads& threads) {
   const auto& given = call.as<StemCall>();

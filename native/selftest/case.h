@@ -147,6 +147,8 @@ inline float infinity() { return __builtin_inff(); }
 void assemble_cases(bool small, const Emit& emit);
 void layout_cases(bool small, const Emit& emit);
 void conv_cases(bool small, const Emit& emit);
+void stem_cases(bool small, const Emit& emit);
+void winograd_cases(bool small, const Emit& emit);
 void pool_cases(bool small, const Emit& emit);
 void pointwise_cases(bool small, const Emit& emit);
 void norm_cases(bool small, const Emit& emit);
@@ -156,6 +158,7 @@ void update_cases(bool small, const Emit& emit);
 // What is no kernel: each gives the failures' texts.
 std::vector<std::string> test_threads(bool small, int64_t* cases);
 std::vector<std::string> test_program(int64_t* cases);
+std::vector<std::string> test_winograd_accuracy(int64_t* cases);
 std::vector<std::string> test_ceiling(int64_t* cases);
 
 }  // namespace selftest

@@ -1,126 +1,32 @@
 // Convolution and its gradients against six loops over plain (N, H, W, C) arrays.
 #include <cmath>
+#include <utility>
 
-#include "case.h"
+#include "shape.h"
 
 namespace selftest {
 
 namespace {
 
-struct Shape {
-  int64_t images, block;
-  int64_t height, width, depth, filters;
-  int64_t rows, columns;
-  int64_t stride_y = 1, stride_x = 1, top = 0, left = 0, dilation_y = 1, dilation_x = 1, groups = 1;
-  int64_t out_height = 0, out_width = 0;  // 0: as many whole windows as fit, with as much padding behind
-
-  int64_t group_depth() const { return depth / groups; }
-  int64_t group_filters() const { return filters / groups; }
-  int64_t weights() const { return rows * columns * group_depth() * filters; }
-  bool depthwise() const { return groups == depth && filters == depth; }
-
-  // With the sizes of the output filled in.
-  Shape whole() const {
-    Shape s = *this;
-    if (s.out_height == 0) s.out_height = (height + 2 * top - (rows - 1) * dilation_y - 1) / stride_y + 1;
-    if (s.out_width == 0) s.out_width = (width + 2 * left - (columns - 1) * dilation_x - 1) / stride_x + 1;
-    return s;
-  }
+struct Cut {
+  int64_t chunks, parts;
 
   std::string text() const {
-    const auto pair = [](int64_t a, int64_t b) { return std::to_string(a) + "×" + std::to_string(b); };
-    return std::to_string(images) + " images in blocks of " + std::to_string(block) + ", " +
-           pair(height, width) + "×" + std::to_string(depth) + " to " + pair(out_height, out_width) + "×" +
-           std::to_string(filters) + ", window " + pair(rows, columns) + ", stride " +
-           pair(stride_y, stride_x) + ", padding " + pair(top, left) + ", dilation " +
-           pair(dilation_y, dilation_x) + ", groups " + std::to_string(groups);
+    return ", chunks " + std::to_string(chunks) + ", parts " + std::to_string(parts);
   }
-
-  Words parameters(bool bias, bool relu, bool gate, bool packed) const {
-    return {images,     block,      height,  width,    depth,    out_height, out_width,
-            filters,    rows,       columns, stride_y, stride_x, top,        left,
-            dilation_y, dilation_x, groups,  bias,     relu,     gate,       packed};
-  }
-
-  // Calls visit(x index, y index, weight index) for every product of the convolution.
-  template <class Visit>
-  void each(const Visit& visit) const {
-    for (int64_t n = 0; n < images; ++n)
-      for (int64_t oy = 0; oy < out_height; ++oy)
-        for (int64_t ox = 0; ox < out_width; ++ox)
-          for (int64_t r = 0; r < rows; ++r)
-            for (int64_t s = 0; s < columns; ++s) {
-              const int64_t iy = oy * stride_y + r * dilation_y - top;
-              const int64_t ix = ox * stride_x + s * dilation_x - left;
-              if (iy < 0 || iy >= height || ix < 0 || ix >= width) continue;
-              for (int64_t k = 0; k < filters; ++k)
-                for (int64_t c = 0; c < group_depth(); ++c)
-                  visit(((n * height + iy) * width + ix) * depth + k / group_filters() * group_depth() + c,
-                        ((n * out_height + oy) * out_width + ox) * filters + k,
-                        ((r * columns + s) * group_depth() + c) * filters + k);
-            }
+  Words behind(Words parameters) const {
+    parameters.push_back(chunks);
+    parameters.push_back(parts);
+    return parameters;
   }
 };
 
-// Weights as panels of 32 columns: [group][panel][tap][inner][32].
-Floats panels(const Shape& s, const Floats& weight, bool backward) {
-  const int64_t inner = backward ? s.group_filters() : s.group_depth();
-  const int64_t columns = backward ? s.group_depth() : s.group_filters();
-  Floats packed;
-  for (int64_t g = 0; g < s.groups; ++g)
-    for (int64_t start = 0; start < columns; start += 32)
-      for (int64_t t = 0; t < s.rows * s.columns; ++t)
-        for (int64_t i = 0; i < inner; ++i)
-          for (int64_t j = start; j < start + 32; ++j) {
-            const int64_t c = backward ? j : i, k = g * s.group_filters() + (backward ? i : j);
-            packed.push_back(j < columns ? weight[(t * s.group_depth() + c) * s.filters + k] : 0.0f);
-          }
-  return packed;
-}
-
-// Numbers of maps as a kernel keeps them, and what it adds to its name.
-struct Storage {
-  const char* suffix;
-  Operand (*given)(const Floats&);
-  Operand (*made)(const Floats&, const Doubles& allowed);
-  bool rounds;  // what is no small whole number
-};
-
-// To the nearest bfloat16, of two equally near the even one.
-std::vector<uint16_t> halves(const Floats& values) {
-  std::vector<uint16_t> found;
-  for (const float& value : values) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof(bits));
-    found.push_back(static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16));
-  }
+// Ways to share out rows and panels: not at all, each row alone, unevenly, and more tasks than there is work.
+std::vector<Cut> cuts(const Shape& s, int64_t rows) {
+  std::vector<Cut> found{{1, 1}, {rows, 1}, {rows + 3, 1}};
+  if (s.groups == 1)
+    for (const Cut& cut : {Cut{1, 2}, Cut{2, 3}, Cut{rows, 5}}) found.push_back(cut);
   return found;
-}
-
-Operand given_halves(const Floats& values) { return given_bytes(halves(values)); }
-
-Operand made_halves(const Floats& values, const Doubles&) {
-  Operand made = given_halves(values);
-  made.before.assign(made.after.size(), 0xff);
-  return made;
-}
-
-Operand given_floats(const Floats& values) { return given(values); }
-Operand made_floats(const Floats& values, const Doubles& allowed) { return made(values, allowed); }
-
-const Storage kStorages[] = {{"", given_floats, made_floats, false},
-                             {"_bf16", given_halves, made_halves, true}};
-
-struct Numbers {
-  Floats x, weight, bias, dy, gate;
-};
-
-Floats x_blocks(const Shape& s, const Floats& plain) {
-  return in_blocks(plain, s.images, s.block, s.height * s.width, s.depth);
-}
-
-Floats y_blocks(const Shape& s, const Floats& plain) {
-  return in_blocks(plain, s.images, s.block, s.out_height * s.out_width, s.filters);
 }
 
 // y = relu(x ∗ W + bias), with the magnitudes that bound its rounding where `real`.
@@ -139,23 +45,31 @@ void forward(const Shape& s, const Numbers& n, bool real, const Emit& emit) {
         });
         for (double& value : y)
           if (relu && value < 0) value = 0;
-        // Each of so many additions and products rounds what it makes, at most the sum of magnitudes.
-        const double steps = static_cast<double>(2 * s.rows * s.columns * s.group_depth() + 1);
-        for (double& m : magnitude) m *= 0.5 * kEps * steps;
-        Floats allowed = y_blocks(s, rounded(magnitude));
-        const Doubles off = real ? widened(allowed) : Doubles{};
-        for (const Storage& storage : kStorages)
-          if (s.depthwise() && !packed && !(real && storage.rounds))
-            emit({std::string("depthwise") + storage.suffix,
-                  s.text() + (bias ? ", bias" : "") + (relu ? ", relu" : ""),
-                  s.parameters(bias, relu, false, false),
-                  {storage.given(x_blocks(s, n.x)), given(n.weight), bias ? given(n.bias) : left_out(),
-                   storage.made(y_blocks(s, rounded(y)), off)}});
-        emit({"conv",
-              s.text() + (bias ? ", bias" : "") + (relu ? ", relu" : "") + (packed ? ", packed" : ""),
-              s.parameters(bias, relu, false, packed),
-              {given(x_blocks(s, n.x)), given(packed ? panels(s, n.weight, false) : n.weight),
-               bias ? given(n.bias) : left_out(), made(y_blocks(s, rounded(y)), off)}});
+        // A product's rounding, and those of the sums that it becomes part of.
+        for (double& m : magnitude)
+          m *= rounding(static_cast<double>(s.rows * s.columns * s.group_depth() + 1));
+        const Doubles allowed = widened(y_blocks(s, rounded(magnitude)));
+        const std::string what = s.text() + (bias ? ", bias" : "") + (relu ? ", relu" : "");
+        const Operand x = given_map(x_blocks(s, n.x)), biases = bias ? given(n.bias) : left_out();
+        const Operand made_y = made_map(y_blocks(s, rounded(y)), real ? allowed : Doubles{});
+        if (s.depthwise() && !packed)
+          emit({"depthwise",
+                what,
+                s.parameters(bias, relu, false, false),
+                {x, given(n.weight), biases, made_y}});
+        if (s.groups == 1 && s.stride_x == 1 && !packed) {
+          Words parameters = s.parameters(bias, relu, false, true);
+          parameters.push_back(0);
+          emit({"narrow", what, parameters, {x, given(n.weight), biases, left_out(), made_y}});
+        }
+        for (const Cut& cut : cuts(s, s.images / s.block * s.out_height))
+          emit({"conv",
+                s.text() + cut.text() + (bias ? ", bias" : "") + (relu ? ", relu" : "") +
+                    (packed ? ", packed" : ""),
+                cut.behind(s.parameters(bias, relu, false, packed)),
+                {given_map(x_blocks(s, n.x)), given(packed ? panels(s, n.weight, false) : n.weight),
+                 bias ? given(n.bias) : left_out(),
+                 made_map(y_blocks(s, rounded(y)), real ? allowed : Doubles{})}});
       }
 }
 
@@ -165,19 +79,26 @@ void input_grad(const Shape& s, const Numbers& n, const Emit& emit) {
   for (const bool gate : {false, true}) {
     for (size_t i = 0; gate && i < dx.size(); ++i)
       if (n.gate[i] <= 0) dx[i] = 0;
-    for (const Storage& storage : kStorages)
-      if (s.depthwise())
-        emit({std::string("depthwise_input_grad") + storage.suffix,
-              s.text() + (gate ? ", gate" : ""),
-              s.parameters(false, false, gate, false),
-              {storage.given(y_blocks(s, n.dy)), given(n.weight),
-               gate ? storage.given(x_blocks(s, n.gate)) : left_out(),
-               storage.made(x_blocks(s, rounded(dx)), {})}});
-    emit({"conv_input_grad",
-          s.text() + (gate ? ", gate" : ""),
-          s.parameters(false, false, gate, true),
-          {given(y_blocks(s, n.dy)), given(panels(s, n.weight, true)),
-           gate ? given(x_blocks(s, n.gate)) : left_out(), made(x_blocks(s, rounded(dx)))}});
+    const std::string what = s.text() + (gate ? ", gate" : "");
+    const Operand dy = given_map(y_blocks(s, n.dy)), weight = given(n.weight);
+    const Operand gates = gate ? given_map(x_blocks(s, n.gate)) : left_out();
+    const Operand made_dx = made_map(x_blocks(s, rounded(dx)));
+    if (s.depthwise())
+      emit({"depthwise_input_grad",
+            what,
+            s.parameters(false, false, gate, false),
+            {dy, weight, gates, made_dx}});
+    if (s.groups == 1 && s.stride_x == 1) {
+      Words parameters = s.parameters(false, false, gate, true);
+      parameters.push_back(1);
+      emit({"narrow", what + ", backward", parameters, {dy, weight, left_out(), gates, made_dx}});
+    }
+    for (const Cut& cut : cuts(s, s.images / s.block * s.height))
+      emit({"conv_input_grad",
+            s.text() + cut.text() + (gate ? ", gate" : ""),
+            cut.behind(s.parameters(false, false, gate, true)),
+            {given_map(y_blocks(s, n.dy)), given(panels(s, n.weight, true)),
+             gate ? given_map(x_blocks(s, n.gate)) : left_out(), made_map(x_blocks(s, rounded(dx)))}});
   }
 }
 
@@ -186,26 +107,25 @@ void weight_grad(const Shape& s, const Numbers& n, const Emit& emit) {
   s.each([&](int64_t x, int64_t y, int64_t w) { dweight[w] += static_cast<double>(n.x[x]) * n.dy[y]; });
   for (size_t i = 0; i < n.dy.size(); ++i) dbias[i % s.filters] += n.dy[i];
   const int64_t rows = s.images / s.block * s.out_height;
-  const int64_t cuts[][2] = {{1, 1}, {2, 3}, {rows, 1}, {rows + 2, 5}, {3, 1000}};
-  for (const auto& [chunks, parts] : cuts)
+  for (const Cut& cut : {Cut{1, 1}, Cut{2, 3}, Cut{rows, 1}, Cut{rows + 2, 5}, Cut{3, 1000}})
     for (const bool bias : {false, true}) {
-      const Operand dweights = made(rounded(dweight)), dbiases = bias ? made(rounded(dbias)) : left_out();
-      const std::string what = s.text() + ", chunks " + std::to_string(chunks) + (bias ? ", bias" : "");
-      Words parameters = s.parameters(bias, false, false, true);
-      parameters.push_back(chunks);
-      for (const Storage& storage : kStorages)
-        if (s.depthwise())
-          emit({std::string("depthwise_weight_grad") + storage.suffix,
-                what,
-                parameters,
-                {storage.given(x_blocks(s, n.x)), storage.given(y_blocks(s, n.dy)),
-                 workspace(chunks * (s.weights() + s.filters) * 4), dweights, dbiases}});
-      parameters.push_back(parts);
+      const int64_t chunks = cut.chunks;
+      if (s.depthwise()) {
+        Words parameters = s.parameters(bias, false, false, true);
+        parameters.push_back(chunks);
+        emit({"depthwise_weight_grad",
+              s.text() + cut.text() + (bias ? ", bias" : ""),
+              parameters,
+              {given_map(x_blocks(s, n.x)), given_map(y_blocks(s, n.dy)),
+               workspace(chunks * (s.weights() + s.filters) * 4), made(rounded(dweight)),
+               bias ? made(rounded(dbias)) : left_out()}});
+      }
       emit({"conv_weight_grad",
-            what + ", parts " + std::to_string(parts),
-            parameters,
-            {given(x_blocks(s, n.x)), given(y_blocks(s, n.dy)),
-             workspace(chunks * ((chunks > 1 ? s.weights() : 0) + s.filters) * 4), dweights, dbiases}});
+            s.text() + cut.text() + (bias ? ", bias" : ""),
+            cut.behind(s.parameters(bias, false, false, true)),
+            {given_map(x_blocks(s, n.x)), given_map(y_blocks(s, n.dy)),
+             workspace(chunks * ((chunks > 1 ? s.weights() : 0) + s.filters) * 4), made(rounded(dweight)),
+             bias ? made(rounded(dbias)) : left_out()}});
     }
 }
 
@@ -240,9 +160,9 @@ void special(Random& random, const Emit& emit) {
     if (value < 0) value = 0;
   emit({"conv",
         "NaN through relu",
-        s.parameters(true, true, false, true),
-        {given(x_blocks(s, n.x)), given(panels(s, n.weight, false)), given(n.bias),
-         made(y_blocks(s, rounded(y)))}});
+        Cut{1, 1}.behind(s.parameters(true, true, false, true)),
+        {given_map(x_blocks(s, n.x)), given(panels(s, n.weight, false)), given(n.bias),
+         made_map(y_blocks(s, rounded(y)))}});
 
   n.dy = random.whole(static_cast<int64_t>(size), 3);
   n.gate = random.whole(static_cast<int64_t>(n.x.size()), 1);
@@ -253,9 +173,9 @@ void special(Random& random, const Emit& emit) {
     if (n.gate[i] <= 0) dx[i] = 0;
   emit({"conv_input_grad",
         "NaN as a gate",
-        s.parameters(false, false, true, true),
-        {given(y_blocks(s, n.dy)), given(panels(s, n.weight, true)), given(x_blocks(s, n.gate)),
-         made(x_blocks(s, rounded(dx)))}});
+        Cut{1, 1}.behind(s.parameters(false, false, true, true)),
+        {given_map(y_blocks(s, n.dy)), given(panels(s, n.weight, true)), given_map(x_blocks(s, n.gate)),
+         made_map(x_blocks(s, rounded(dx)))}});
 
   const Shape own = Shape{4, 4, 5, 6, 19, 19, 3, 3, 1, 1, 1, 1, 1, 1, 19}.whole();
   const int64_t inputs = own.images * own.height * own.width * own.depth;
@@ -273,12 +193,12 @@ void special(Random& random, const Emit& emit) {
 
   Numbers real;
   const Shape wide = Shape{8, 8, 6, 6, 19, 40, 3, 3, 1, 1, 1, 1}.whole();
-  real.x = random.real(wide.images * wide.height * wide.width * wide.depth, 1.0);
+  real.x = emit.stored(random.real(wide.images * wide.height * wide.width * wide.depth, 1.0));
   real.weight = random.real(wide.weights(), 1.0);
   real.bias = random.real(wide.filters, 1.0);
   forward(wide, real, true, emit);
   const Shape apart = Shape{8, 8, 6, 6, 19, 19, 5, 5, 1, 1, 2, 2, 1, 1, 19}.whole();
-  real.x = random.real(apart.images * apart.height * apart.width * apart.depth, 1.0);
+  real.x = emit.stored(random.real(apart.images * apart.height * apart.width * apart.depth, 1.0));
   real.weight = random.real(apart.weights(), 1.0);
   real.bias = random.real(apart.filters, 1.0);
   forward(apart, real, true, emit);

@@ -31,6 +31,22 @@ std::vector<std::string> test_threads(bool small, int64_t* cases) {
                            ": a task did not run exactly once");
     }
   }
+  // Scratch memory: each worker its own, on a cache line, as much as was ever asked for.
+  hubel::Threads sharing(3);
+  for (const int64_t bytes : {1, 100000, 10}) {
+    sharing.reserve(bytes);
+    std::atomic<int64_t> wrong{0};
+    sharing.each_worker(100, [&](int64_t task, int worker) {
+      auto* mine = static_cast<volatile unsigned char*>(sharing.scratch(worker));
+      if (reinterpret_cast<uintptr_t>(mine) % 64 != 0) ++wrong;
+      mine[0] = static_cast<unsigned char>(task);
+      mine[bytes - 1] = static_cast<unsigned char>(task);
+      for (int i = 0; i < 1000; ++i)
+        if (mine[0] != task || mine[bytes - 1] != task) ++wrong;
+    });
+    ++*cases;
+    if (wrong > 0) failures.push_back("workers disturb one another's scratch memory");
+  }
   // Teams that come and go, used or not.
   for (int round = 0; round < (small ? 10 : 100); ++round) {
     hubel::Threads team(3);
@@ -97,9 +113,26 @@ std::vector<std::string> test_program(int64_t* cases) {
     expect({kernel, std::vector<hubel::Place>(operands, {0, 0, 64}), parameters},
            "kernel " + kernel + ": senseless parameters");
   };
-  senseless("conv", 4, {1, 1, 4, 4, 3, 4, 4, 4, 1, 1, 1, 1, 0, 0, 1, 1, 2, 0, 0, 0, 1});
-  senseless("conv", 4, {3, 2, 4, 4, 3, 4, 4, 4, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1});
-  senseless("conv_input_grad", 4, {1, 1, 4, 4, 3, 4, 4, 4, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0});
+  senseless("conv", 4, {1, 1, 4, 4, 3, 4, 4, 4, 1, 1, 1, 1, 0, 0, 1, 1, 2, 0, 0, 0, 1, 1, 1});
+  senseless("conv", 4, {3, 2, 4, 4, 3, 4, 4, 4, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1});
+  senseless("conv", 4, {1, 1, 4, 4, 4, 4, 4, 4, 1, 1, 1, 1, 0, 0, 1, 1, 2, 0, 0, 0, 1, 1, 2});
+  senseless("conv", 4, {1, 1, 4, 4, 3, 4, 4, 4, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1});
+  senseless("conv_input_grad", 4, {1, 1, 4, 4, 3, 4, 4, 4, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 1, 1});
+  // No panels, groups, dilation along the row, no chunks.
+  senseless("stem", 4, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 1, 1});
+  senseless("stem", 4, {1, 1, 4, 4, 4, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 2, 0, 0, 0, 1, 1, 1});
+  senseless("stem", 4, {1, 1, 5, 5, 3, 1, 1, 4, 3, 3, 1, 1, 0, 0, 1, 2, 1, 0, 0, 0, 1, 1, 1});
+  senseless("stem_weight_grad", 5, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1});
+  // Another window, a stride, dilation, groups, no panels, no parts, no chunks.
+  senseless("winograd", 5, {1, 1, 4, 4, 3, 2, 3, 4, 3, 2, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1});
+  senseless("winograd", 5, {1, 1, 4, 4, 3, 1, 1, 4, 3, 3, 2, 2, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1});
+  senseless("winograd", 5, {1, 1, 5, 5, 3, 1, 1, 4, 3, 3, 1, 1, 0, 0, 2, 2, 1, 0, 0, 0, 1, 1});
+  senseless("winograd", 5, {1, 1, 4, 4, 4, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 2, 0, 0, 0, 1, 1});
+  senseless("winograd", 5, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 1});
+  senseless("winograd", 5, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0});
+  senseless("winograd_weight_grad", 5, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1});
+  senseless("winograd_weights", 2, {4, 3, 4, 1, 0});
+  senseless("fold_norm", 8, {2, 3, word(-1.0), 0});
   senseless("max_pool", 3, {1, 1, 4, 4, 1, 4, 4, 2, 2, 2, 1, 0, 0, 0, 0, 0});
   senseless("max_pool", 3, {1, 1, 4, 4, 1, 1, 1, 2, 2, 2, 2, 2, 2, 0, 0, 0});
   senseless("max_pool", 3, {1, 1, 300, 1, 1, 1, 1, 257, 1, 1, 1, 0, 0, 0, 0, 0});

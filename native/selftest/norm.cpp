@@ -158,6 +158,33 @@ void gradient(int64_t rows, int64_t depth, bool gated, Random& random, const Emi
          workspace(sums_bytes(rows, depth))}});
 }
 
+// The weights and the bias of a convolution with the normalisation behind it folded in.
+void folded(int64_t rows, int64_t depth, Random& random, const Emit& emit) {
+  const double epsilon = 1e-3;
+  const Floats weight = random.real(rows * depth, 2.0), bias = random.real(depth, 1.5);
+  const Floats scale = random.real(depth, 1.5), offset = random.real(depth, 1.5),
+               mean = random.real(depth, 1.0);
+  Floats variance = random.real(depth, 1.0);
+  for (float& value : variance) value = std::fabs(value);
+  variance[0] = 0;
+  for (const bool has_bias : {false, true}) {
+    Doubles made_weight(weight.size()), shift(depth);
+    for (int64_t c = 0; c < depth; ++c) {
+      const double factor = scale[c] / std::sqrt(variance[c] + epsilon);
+      for (int64_t row = 0; row < rows; ++row)
+        made_weight[row * depth + c] = weight[row * depth + c] * factor;
+      shift[c] = ((has_bias ? bias[c] : 0.0) - mean[c]) * factor + offset[c];
+    }
+    // Worked out in double, so that the last rounding is all there is to see.
+    const Doubles nothing_more(weight.size()), nor_here(shift.size());
+    emit({"fold_norm",
+          std::to_string(rows) + " rows of " + std::to_string(depth) + (has_bias ? ", bias" : ""),
+          {rows, depth, word(epsilon), has_bias},
+          {given(weight), has_bias ? given(bias) : left_out(), given(scale), given(offset), given(mean),
+           given(variance), made(rounded(made_weight), nothing_more), made(rounded(shift), nor_here)}});
+  }
+}
+
 }  // namespace
 
 void norm_cases(bool small, const Emit& emit) {
@@ -166,6 +193,7 @@ void norm_cases(bool small, const Emit& emit) {
     for (const int64_t rows : {1, 2, 31, 33, small ? 40 : 3000}) {
       training(rows, depth, 0.0, random, emit);
       inference(rows, depth, random, emit);
+      folded(rows, depth, random, emit);
       for (const bool gated : {false, true}) gradient(rows, depth, gated, random, emit);
     }
   training(100, 5, 1000.0, random, emit);  // a mean that is large costs no digits

@@ -19,6 +19,7 @@ namespace selftest {
 namespace {
 
 constexpr size_t kGuard = 128;
+constexpr double kLeast = 0x1p-126;  // numbers below, which are denormal, count as zero
 constexpr uint8_t kCanary = 0x5a;
 
 // Bytes that start on a cache line, with canaries before and right after them. The address sanitizer
@@ -82,11 +83,11 @@ std::string compare(const Operand& operand, const std::vector<uint8_t>& found) {
   if (operand.free) return "";
   switch (operand.number) {
     case Operand::Number::kFloat:
-      return compare(operand, numbers_of<float>(operand.after), numbers_of<float>(found), kEps, 0.0);
+      return compare(operand, numbers_of<float>(operand.after), numbers_of<float>(found), kEps, kLeast);
     case Operand::Number::kBfloat16: {
       const Floats exact = numbers_of<float>(operand.after);
       const Floats wanted = operand.allowed.empty() ? from_bfloat16(to_bfloat16(exact)) : exact;
-      return compare(operand, wanted, from_bfloat16(numbers_of<uint16_t>(found)), kEpsBfloat16, 0x1p-134);
+      return compare(operand, wanted, from_bfloat16(numbers_of<uint16_t>(found)), kEpsBfloat16, kLeast);
     }
     case Operand::Number::kDouble:
       return compare(operand, numbers_of<double>(operand.after), numbers_of<double>(found), 0.0, 0.0);
@@ -135,7 +136,11 @@ std::string run_once(const hubel::KernelTable& table, const Case& test, hubel::T
 std::string run(const hubel::KernelTable& table, const Case& test,
                 const std::vector<hubel::Threads*>& teams) {
   std::vector<std::vector<uint8_t>> first;
-  for (hubel::Threads* team : teams) {
+  // New for each case, so that its scratch memory ends where the case's need does, for sanitizers to see.
+  hubel::Threads alone(1);
+  std::vector<hubel::Threads*> all{&alone};
+  all.insert(all.end(), teams.begin(), teams.end());
+  for (hubel::Threads* team : all) {
     const std::string where = std::to_string(team->count()) + " threads: ";
     std::vector<std::vector<uint8_t>> found;
     const std::string problem = run_once(table, test, *team, found);

@@ -11,7 +11,7 @@
 
 namespace selftest {
 
-// Runs the case with each team of threads; the first thing that is wrong, or "".
+// Runs the case with one thread and with each team; the first thing that is wrong, or "".
 std::string run(const hubel::KernelTable& table, const Case& test, const std::vector<hubel::Threads*>& teams);
 
 }  // namespace selftest

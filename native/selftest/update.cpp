@@ -150,7 +150,7 @@ class Parts {
 void update_cases(bool small, const Emit& give) {
   Random random(7);
   Parts parts(give);
-  const Emit emit = [&](const Case& one) { parts.add(one); };
+  const Emit emit(Emit::Maps::kFloat, [&](const Case& one) { parts.add(one); });
   for (const int64_t size : {1, 19, small ? 100 : 33000}) {
     const Numbers n(size, random);
     const Floats slot = random.real(size, 1.0), zero(static_cast<size_t>(size), 0.0f);

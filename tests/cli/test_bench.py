@@ -55,7 +55,7 @@ def test_explain_names_every_call_and_their_sum(hubel: Hubel) -> None:
     kernels = [line.split()[1] for line in lines[5:-1]]
     assert "conv_weight_grad" in kernels
     assert "sgd" in kernels
-    (conv,) = (line for line in lines if re.match(r"\d+ +(conv|stem) +conv1 ", line))
+    (conv,) = (line for line in lines if re.match(r"\d+ +(conv|narrow|stem) +conv1 ", line))
     assert "8×8×3 → 8×8×4 3×3" in conv
     assert re.match(r" +all +[\d.]+ +100\.0 % ", lines[-1])
 

@@ -1,9 +1,8 @@
-"""Nets, numbers and tolerances on which every engine must agree with the reference."""
+"""Nets and numbers on which every engine must agree with the reference."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -11,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from hubel.engine.reference import ReferenceSession
-from hubel.engine.session import Array, Feeds, Session
+from hubel.engine.session import Array, Session
 from hubel.graph.build import Built, build
 from hubel.graph.modes import with_gradients, with_loss
-from hubel.graph.op import Graph, Node
+from hubel.graph.op import Graph
 from hubel.graph.ops.loss import CrossEntropy
 from hubel.notation.parse import parse
 
@@ -28,7 +26,6 @@ __all__ = [
     "gradient_graph",
     "random_cases",
     "start_values",
-    "tolerances",
     "write_all",
 ]
 
@@ -277,103 +274,3 @@ def write_all(session: Session, values: dict[str, Array]) -> None:
     """Every value written."""
     for name, array in values.items():
         session.write(name, array)
-
-
-def tolerances(
-    graph: Graph, values: dict[str, Array], fed: Feeds, eps: float, kept: Sequence[str] = ()
-) -> dict[str, float]:
-    """How far an engine that rounds to `eps` may be off the reference, for each output and each of
-    the `kept` persistent values.
-
-    Monte Carlo arithmetic (Parker 1997): the reference is run again with random rounding errors,
-    eps on every number that a node makes and eps·√length, what a sum of that length collects, on
-    every number that it adds up. The greatest change of an output is what rounding does to it;
-    eight times that, of four runs, is allowed.
-    """
-    exact = _outcome(ReferenceSession(), graph, values, fed, kept)
-    allowed = dict.fromkeys(exact, 0.0)
-    for seed in range(4):
-        noisy = _outcome(_NoisySession(eps, seed), graph, values, fed, kept)
-        for name in exact:
-            off = float(np.max(np.abs(noisy[name] - exact[name]), initial=0.0))
-            allowed[name] = max(allowed[name], 8 * off)
-    return allowed
-
-
-def _outcome(
-    session: ReferenceSession,
-    graph: Graph,
-    values: dict[str, Array],
-    fed: Feeds,
-    kept: Sequence[str],
-) -> dict[str, Array]:
-    write_all(session, values)
-    return {**session.run(graph, fed), **{name: session.read(name) for name in kept}}
-
-
-class _NoisySession(ReferenceSession):
-    """The reference with rounding errors of a chosen size."""
-
-    def __init__(self, eps: float, seed: int) -> None:
-        super().__init__()
-        self._eps = eps
-        self._rng = np.random.default_rng(seed)
-
-    def _run_node(self, graph: Graph, node: Node, arrays: dict[str, Array], batch: int) -> None:
-        length = _reduction_length(graph, node, batch)
-        read = dict(arrays)
-        if length > 1:
-            # On what is added up, so that terms which cancel leave their errors behind.
-            for name in node.inputs:
-                if graph[name].dtype == "real":
-                    read[name] = self._rounded(arrays[name], length)
-        super()._run_node(graph, node, read, batch)
-        for name in node.outputs:
-            whole = graph[name].dtype != "real"
-            arrays[name] = read[name] if whole else self._rounded(read[name], 1)
-        if node.op == "batch_norm_grad":
-            # dy less its mean can cancel wholly, and then no error of what is read shows: the terms
-            # get their own, the mean one that all places of a channel share.
-            _, dy, weight, _, inverse = (arrays[name] for name in node.inputs)
-            terms = dy * weight * inverse
-            mean = terms.mean(tuple(range(terms.ndim - 1)))
-            off = self._rounded(terms, 1) - terms + self._rounded(mean, length) - mean
-            arrays[node.outputs[0]] = arrays[node.outputs[0]] + off
-        for name in node.updates:
-            arrays[name][...] = self._rounded(arrays[name], 1)
-
-    def _rounded(self, array: Array, length: int) -> Array:
-        size = self._eps * np.sqrt(length)
-        rounded: Array = array * (1 + self._rng.uniform(-size, size, np.shape(array)))
-        return rounded
-
-
-def _reduction_length(graph: Graph, node: Node, batch: int) -> int:
-    """How many products or numbers are added up, at most, for one number that the node makes."""
-    shapes = [graph[name].shape for name in (*node.inputs, *node.outputs)]
-    images = [shape for shape in shapes if len(shape) == 3]
-    places = batch * max((prod(shape[:2]) for shape in images), default=1)
-    filters = [shape for shape in shapes if len(shape) == 4]
-    match node.op:
-        case "conv":
-            return prod(filters[0][:3])
-        case "conv_input_grad":
-            return prod(filters[0][:2]) * filters[0][3]
-        case "dense":
-            return shapes[1][0]
-        case "dense_input_grad":
-            return shapes[1][1]
-        case "average_pool" | "average_pool_grad" | "max_pool_grad":
-            return prod(node.attributes.size)
-        case "softmax_cross_entropy" | "softmax_cross_entropy_grad" | "hinge" | "hinge_grad":
-            return prod(shapes[0])
-        case "penalty":
-            return sum(map(prod, shapes))
-        case "mean_loss":
-            return batch
-        case "conv_weight_grad" | "dense_weight_grad" | "bias_grad" | "prelu_grad":
-            return places
-        case "batch_norm" | "batch_norm_apply" | "batch_norm_grad":
-            return places
-        case _:
-            return 1

@@ -25,10 +25,10 @@ from tests.engine.cases import (
     gradient_graph,
     random_cases,
     start_values,
-    tolerances,
     write_all,
 )
 from tests.engine.shipped import SHIPPED
+from tests.engine.tolerances import tolerances
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,9 +15,9 @@ from tests.engine.cases import (
     gradient_graph,
     random_cases,
     start_values,
-    tolerances,
     write_all,
 )
+from tests.engine.tolerances import tolerances
 
 EPS = float(np.finfo(np.float32).eps)
 

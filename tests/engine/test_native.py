@@ -20,6 +20,8 @@ from hubel.graph.modes import for_inference, with_gradients, with_loss, with_upd
 from hubel.graph.op import Graph
 from hubel.graph.ops.loss import CrossEntropy, Penalty
 from hubel.graph.ops.update import Adam, RMSProp, Sgd
+from hubel.program.make import make
+from hubel.program.program import Precision
 from tests.engine.cases import (
     BATCHES,
     CASES,
@@ -29,20 +31,25 @@ from tests.engine.cases import (
     gradient_graph,
     random_cases,
     start_values,
-    tolerances,
     write_all,
 )
 from tests.engine.shipped import SHIPPED
 from tests.engine.test_against_torch import TorchNet
+from tests.engine.tolerances import tolerances
 from tests.graph.known_nets import KNOWN_NETS
 
 EPS = float(np.finfo(np.float32).eps)
 SETS = instruction_sets()
 
 
-def session(monkeypatch: pytest.MonkeyPatch, isa: str = SETS[0], threads: int = 2) -> NativeSession:
+def session(
+    monkeypatch: pytest.MonkeyPatch,
+    isa: str = SETS[0],
+    threads: int = 2,
+    precision: Precision = "float32",
+) -> NativeSession:
     monkeypatch.setenv("HUBEL_ISA", isa)
-    started = NativeSession(threads)
+    started = NativeSession(threads, precision)
     assert (started.isa, started.threads) == (isa, threads)
     return started
 
@@ -64,13 +71,16 @@ def assert_close(
 
 
 def agree(
-    monkeypatch: pytest.MonkeyPatch, case: Case, graph: Graph, sets: tuple[str, ...] = SETS
+    monkeypatch: pytest.MonkeyPatch,
+    case: Case,
+    graph: Graph,
+    sets: tuple[str, ...] = SETS,
 ) -> None:
     """Scores, loss, gradients and statistics on the given instruction sets, as the reference's."""
     statistics = tuple(value.name for value in graph.with_role("statistic"))
     values, fed = start_values(case), feeds(case)
     exact = outcome(ReferenceSession(), graph, values, fed, statistics)
-    allowed = tolerances(graph, values, fed, EPS, statistics)
+    allowed = tolerances(graph, values, fed, EPS, statistics, "float32")
     for isa in sets:
         found = outcome(session(monkeypatch, isa), graph, values, fed, statistics)
         assert_close(found, exact, allowed)
@@ -88,6 +98,26 @@ def test_batches_of_every_size(monkeypatch: pytest.MonkeyPatch, batch: int) -> N
     case = Case(text, (8, 8, 3), batch)
     graph, _ = gradient_graph(case)
     agree(monkeypatch, case, graph)
+
+
+# Deep and large enough that Winograd's algorithm is taken; edges of tiles, panels and vectors.
+TRANSFORMED = (
+    Case("conv3-40p1 relu conv3-65p2 fc", (11, 9, 33), 16),
+    Case("conv3-64 bn relu [conv3-64p1 | ] relu fc", (10, 13, 32), 16),
+    Case("conv3-64p2x0b0 prelu conv3-48p1x2 fc", (13, 12, 64), 6),
+    Case("conv3-96p1 relu pool2 conv3-64p1 gelu fc", (16, 14, 64), 4),
+    Case("conv3-64same conv3-33same [conv3-33same | conv3-33same] fc", (9, 8, 48), 8),
+)
+
+
+@pytest.mark.parametrize("case", TRANSFORMED, ids=str)
+def test_winograd(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
+    graph, _ = gradient_graph(case)
+    used = [call.kernel for call in make(graph, case.batch).calls]
+    assert used.count("winograd") >= 3
+    assert used.count("winograd_weight_grad") >= 1
+    agree(monkeypatch, case, graph)
+    agree(monkeypatch, case, for_inference(built(case).graph))
 
 
 @pytest.mark.parametrize("case", CASES[::4], ids=str)
@@ -161,7 +191,7 @@ def test_a_step_of_each_optimizer(monkeypatch: pytest.MonkeyPatch, name: str) ->
     fed = {**feeds(case), "step": 3, "rate": 0.0625}
     kept = tuple(value.name for value in graph.values.values() if value.persistent)
     exact = outcome(ReferenceSession(), graph, values, fed, kept)
-    allowed = tolerances(graph, values, fed, EPS, kept)
+    allowed = tolerances(graph, values, fed, EPS, kept, "float32")
     assert "penalty" in exact
     for isa in SETS:
         found = outcome(session(monkeypatch, isa), graph, values, fed, kept)
@@ -201,7 +231,7 @@ def test_float32_of_pytorch(monkeypatch: pytest.MonkeyPatch, case: Case) -> None
     values, fed = start_values(case), feeds(case)
     graph, wanted = gradient_graph(case)
     ours = outcome(session(monkeypatch), graph, values, fed, ())
-    allowed = tolerances(graph, values, fed, EPS)
+    allowed = tolerances(graph, values, fed, EPS, (), "float32")
     net = TorchNet(case, values, fed)
     net.tensors = {
         name: tensor.detach().float().requires_grad_(tensor.requires_grad)

@@ -10,15 +10,17 @@ import pytest
 from hubel.engine.native import NativeSession, instruction_sets
 from hubel.engine.reference import ReferenceSession
 from hubel.engine.session import Array
-from hubel.graph.modes import with_loss, with_updates
+from hubel.graph.modes import for_inference, with_loss, with_updates
 from hubel.graph.op import Graph, Node, Value
 from hubel.graph.ops.loss import CrossEntropy
 from hubel.graph.ops.pointwise import Dropout
 from hubel.graph.ops.update import Adam, Sgd
+from hubel.program.make import make
+from hubel.program.program import Precision
 from tests.engine.cases import Case, built, feeds, gradient_graph, start_values, write_all
 
 CONVOLUTIONS = (
-    Case("conv3-33p1 fc", (9, 8, 17), 16),
+    Case("conv5-33p2 fc", (9, 8, 17), 16),
     Case("conv3-10s2p1~ fc", (9, 8, 5), 7),
     Case("conv3x2-12g3d2 fc", (9, 8, 6), 3),
     Case("conv3-33g33p1 fc", (9, 8, 33), 16),
@@ -79,23 +81,26 @@ def test_convolutions_of_whole_numbers_are_exact(
                 np.testing.assert_array_equal(array, exact[name], err_msg=f"{isa} {name}")
 
 
-def test_twenty_steps_give_the_same_bits_on_any_number_of_threads(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_five_steps_give_the_same_bits_on_any_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, precision: Precision
 ) -> None:
-    text = "conv3-20p1 bn relu pool2 [conv3-20p1 prelu | ] drop0.2 gelu conv3-40 fc"
-    case = Case(text, (12, 12, 3), 48)
+    text = "conv5-33p2 bn relu [conv3-33p1 prelu | ] pool2 drop0.2 gelu conv3-40 conv2-20g2 fc"
+    case = Case(text, (10, 10, 3), 48)
     lossy = with_loss(built(case).graph, "softmax_cross_entropy", CrossEntropy(0.1))
     graph = with_updates(lossy, "adam", lambda _: Adam(decay=0.01), ("first", "second"))
     names = [value.name for value in graph.values.values() if value.persistent]
+    used = {call.kernel for call in make(graph, case.batch, precision=precision).calls}
+    assert used >= {"stem", "stem_weight_grad", "winograd", "winograd_weight_grad", "conv"}
     for isa in instruction_sets():
         monkeypatch.setenv("HUBEL_ISA", isa)
         trained = []
         for threads in (1, 2, 3, 1):
-            session = NativeSession(threads)
+            session = NativeSession(threads, precision)
             write_all(session, start_values(case))
             losses = [
                 float(session.run(graph, {**feeds(case, step), "rate": 0.01, "step": step})["loss"])
-                for step in range(1, 21)
+                for step in range(1, 6)
             ]
             kept = b"".join(session.read(name).tobytes() for name in names)
             trained.append((losses, kept))
@@ -129,12 +134,16 @@ def test_dropout_keeps_what_the_reference_keeps(
     [
         "conv3-10p1 bn relu pool2 [conv3-10p1 relu | ] drop0.3 fc",
         "{conv1-3 maxout3 | avgpool3s1p1 | prelu} conv3-5s2~ elu1 fc9 relu fc",
+        "conv3-64p1 relu conv3-64p1 bn relu conv3-33p1 fc",
     ],
 )
-def test_nothing_is_read_from_memory_that_no_call_has_written(text: str) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_nothing_is_read_from_memory_that_no_call_has_written(
+    text: str, precision: Precision
+) -> None:
     case = Case(text, (8, 8, 3), 4)
     graph, _ = gradient_graph(case)
-    session = NativeSession(2)
+    session = NativeSession(2, precision)
     write_all(session, start_values(case))
     statistics = {name: session.read(name) for name in names_of(graph, "statistic")}
     first = session.run(graph, feeds(case))
@@ -166,3 +175,21 @@ def test_equal_starts_give_equal_bits_whatever_ran_before() -> None:
             )
     for name in (*names_of(graph, "parameter"), *names_of(graph, "slot")):
         np.testing.assert_array_equal(fresh.read(name), used.read(name), err_msg=name)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_inference_gives_the_same_bits_on_any_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, precision: Precision
+) -> None:
+    case = Case("conv3-64p1 bn relu conv3-64p1 relu conv3-300 gap fc40 fc", (9, 10, 3), 16)
+    graph = for_inference(built(case).graph)
+    for isa in instruction_sets():
+        monkeypatch.setenv("HUBEL_ISA", isa)
+        for batch in (1, 6, 16):
+            scores = []
+            for threads in (1, 2, 3):
+                session = NativeSession(threads, precision)
+                write_all(session, start_values(case))
+                scores.append(session.run(graph, {"input": feeds(case)["input"][:batch]})["fc2"])
+            for others in scores[1:]:
+                np.testing.assert_array_equal(others, scores[0], err_msg=f"{isa} {batch}")

@@ -12,6 +12,7 @@ from hubel.notation.parse import parse
 from hubel.program.fuse import fuse
 from hubel.program.lower import Lowered, lower
 from hubel.program.make import lay_out
+from hubel.program.program import Call
 
 IMAGE = (8, 8, 3)
 
@@ -31,11 +32,19 @@ def gradients(text: str, *extra: str) -> Lowered:
 
 
 def kernels(lowered: Lowered) -> list[str]:
-    return [call.kernel for call in lowered.calls if call.kernel[:4] not in ("pack", "copy")]
+    apart = ("pack", "copy", "stem_weights")
+    return [call.kernel for call in lowered.calls if not call.kernel.startswith(apart)]
+
+
+FORWARD = ("conv", "narrow", "stem")
 
 
 def relus(lowered: Lowered) -> list[int]:
-    return [call.parameters.relu for call in lowered.calls if call.kernel == "conv"]
+    return [call.parameters.convolution.relu for call in lowered.calls if forward(call)]
+
+
+def forward(call: Call) -> bool:
+    return call.kernel in FORWARD and "grad" not in call.node
 
 
 def gates(lowered: Lowered) -> list[str]:
@@ -43,14 +52,15 @@ def gates(lowered: Lowered) -> list[str]:
         call.operand("gate")
         for call in lowered.calls
         if call.kernel in ("conv_input_grad", "max_pool_grad")
+        or (call.kernel == "narrow" and "grad" in call.node)
     ]
 
 
 def test_a_relu_joins_the_convolution_or_fully_connected_layer_before_it() -> None:
-    made = inference("conv3-4 relu fc7 relu fc")
-    assert kernels(made) == ["conv", "conv", "conv"]
+    made = inference("conv3-16 relu fc17 relu fc17")
+    assert kernels(made) == ["stem", "conv", "conv"]
     assert relus(made) == [1, 1, 0]
-    assert [call.operand("y") for call in made.calls if call.kernel == "conv"][:2] == [
+    assert [call.operand("y") for call in made.calls if forward(call)][:2] == [
         "relu1",
         "relu2",
     ]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hubel.program.kernels import KERNELS, Size, Sum
 from hubel.program.lower import Lowered
 from hubel.program.plan import Lifetime, lifetimes, plan
+from hubel.program.prepare import Prepared
 from hubel.program.program import ALIGNMENT, Buffer, Call, Program
 from hubel.program.verify import verify
 from tests.program.programs import STEPS, step
@@ -42,12 +43,12 @@ def test_a_chain_needs_room_for_two() -> None:
     names = [f"v{i}" for i in range(9)]
     calls = tuple(add(a, a, b) for a, b in pairwise(names))
     buffers = {name: Buffer(name, 640, "arena") for name in names}
-    assert plan(Lowered(1, calls, buffers, ())).sizes["arena"] == 2 * 640
+    assert plan(Prepared((), Lowered(1, calls, buffers, ()))).sizes["arena"] == 2 * 640
 
 
 def test_buffers_that_no_call_needs_take_no_place() -> None:
     buffers = {name: Buffer(name, 64, "arena") for name in ("a", "b", "unused")}
-    made = plan(Lowered(1, (add("a", "a", "b"),), buffers, ()))
+    made = plan(Prepared((), Lowered(1, (add("a", "a", "b"),), buffers, ())))
     assert set(made.buffers) == {"a", "b"}
 
 
@@ -58,10 +59,12 @@ def test_the_other_memories_are_filled_in_order() -> None:
         "y": Buffer("y", 64, "results"),
         "z": Buffer("z", 128, "results"),
     }
-    made = plan(Lowered(1, (add("x", "w", "y"), add("x", "w", "z")), buffers, ()))
+    calls = (add("x", "w", "y"), add("x", "w", "z"))
+    made = plan(Prepared((), Lowered(1, calls, buffers, ())))
     assert [made.buffers[name].offset for name in "xwyz"] == [0, 640, 0, 64]
     assert made.sizes == {
-        "arena": 0, "store": 704, "scalars": 0, "results": 192, "input": 100, "labels": 0,
+        "arena": 0, "store": 704, "prepared": 0, "scalars": 0, "results": 192,
+        "input": 100, "labels": 0,
     }  # fmt: skip
 
 
@@ -102,7 +105,7 @@ def peak(program: Program) -> int:
 @settings(max_examples=150, deadline=None)
 @given(programs())
 def test_buffers_never_overlap_in_time_and_memory(lowered: Lowered) -> None:
-    program = plan(lowered)
+    program = plan(Prepared((), lowered))
     living = lifetimes(program.calls)
     arena = list(program.buffers.values())
     for place, one in enumerate(arena):

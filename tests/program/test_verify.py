@@ -66,7 +66,7 @@ BROKEN: dict[str, tuple[Callable[[Program], Program], str]] = {
         lambda p: replace(p, calls=p.calls[::-1]),
         "call 0 sgd reads .* before it is made",
     ),
-    "an operand too few": (short_of_an_operand, "call 0 pack_maps: wrong number of operands"),
+    "an operand too few": (short_of_an_operand, r"call 0 \w+: wrong number of operands"),
     "a part short of an operand": (
         lambda p: with_parts(p, "sgd", ("grad(fc1.bias)", "rate", "step", "fc1.bias")),
         r"call \d+ sgd: wrong number of operands",

@@ -104,7 +104,9 @@ class Choice:
 
 def choose(problem: Problem) -> Choice:
     """The cheapest algorithm. It follows from the sizes alone, so that a run is always the same."""
-    costs = {name: cost(problem) for name, (applies, cost) in ALGORITHMS.items() if applies(problem)}
+    costs = {
+        name: cost(problem) for name, (applies, cost) in ALGORITHMS.items() if applies(problem)
+    }
     return Choice(min(costs, key=lambda name: costs[name]), costs)
 
 
@@ -164,7 +166,9 @@ def _depthwise(problem: Problem) -> float:
 def _stem_applies(problem: Problem) -> bool:
     conv = problem.conv
     whole = conv.groups == 1 and conv.dilation_x == 1 and problem.taps > 1
-    return whole and conv.depth <= FEW_CHANNELS and problem.direction != "backward"
+    # With one place a row, every image would stream all the weights past.
+    several = conv.out_width > 1 and conv.depth <= FEW_CHANNELS
+    return whole and several and problem.direction != "backward"
 
 
 def _stem(problem: Problem) -> float:
@@ -189,15 +193,15 @@ def _narrow(problem: Problem) -> float:
     return products + problem.places * (inner + 2 * made) * MOVED
 
 
-ALGORITHMS: Mapping[
-    Algorithm, tuple[Callable[[Problem], bool], Callable[[Problem], float]]
-] = MappingProxyType(
-    {
-        "direct": (lambda problem: True, _direct),
-        "winograd": (_winograd_applies, _winograd),
-        "depthwise": (_depthwise_applies, _depthwise),
-        "stem": (_stem_applies, _stem),
-        "narrow": (_narrow_applies, _narrow),
-    }
+ALGORITHMS: Mapping[Algorithm, tuple[Callable[[Problem], bool], Callable[[Problem], float]]] = (
+    MappingProxyType(
+        {
+            "direct": (lambda problem: True, _direct),
+            "winograd": (_winograd_applies, _winograd),
+            "depthwise": (_depthwise_applies, _depthwise),
+            "stem": (_stem_applies, _stem),
+            "narrow": (_narrow_applies, _narrow),
+        }
+    )
 )
 """Every algorithm: where it applies, and what it costs."""

@@ -1,9 +1,10 @@
-"""The rules of convolutions and fully connected layers: each by the algorithm that is chosen for it."""
+"""The rules of convolutions and fully connected layers: each by the algorithm chosen for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import prod
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -36,7 +37,7 @@ MOST_PARTIAL_NUMBERS = 2**20
 """What the partial sums of one weight gradient may take: 4 MiB stay near a core."""
 
 MOST_SUMS = 300_000
-"""Sums in the transformed domain that one task of Winograd's weight gradient keeps near its core."""
+"""Transformed sums that one task of Winograd\'s weight gradient keeps near its core."""
 
 LEAST_PLACES = 16
 """Output pixels from which a partial sum of its own costs a depthwise weight gradient little."""
@@ -74,6 +75,20 @@ def _is_images(lowering: Lowering, x: str) -> bool:
     return lowering.graph[x].role == "input"
 
 
+def _as_vectors(
+    lowering: Lowering, conv: kernels.Convolution, x: str
+) -> tuple[kernels.Convolution, str]:
+    """A window that covers a fed image reads it as one long pixel, for so it lies in memory."""
+    size = (conv.height, conv.width)
+    covered = (conv.rows, conv.columns) == size and (conv.out_height, conv.out_width) == (1, 1)
+    plain = _is_images(lowering, x) and lowering.precision == "float32"
+    if not (plain and covered and conv.groups == 1 and conv.top == conv.left == 0):
+        return conv, x
+    depth = prod(size) * conv.depth
+    vector = replace(conv, height=1, width=1, depth=depth, rows=1, columns=1)
+    return replace(vector, dilation_y=1, dilation_x=1), lowering.plain(x)
+
+
 def _blocks(conv: kernels.Convolution) -> int:
     return conv.images // conv.block
 
@@ -82,8 +97,9 @@ def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
     x, weight, *others = node.inputs
     bias = others[0] if others else ""
     y = lowering.make(node.outputs[0])
-    given = replace(_convolution(lowering, conv, x), has_bias=len(others))
     images = _is_images(lowering, x)
+    given, x = _as_vectors(lowering, _convolution(lowering, conv, x), x)
+    given = replace(given, has_bias=len(others))
     match choose(Problem(given, "forward", lowering.prepared, images)).algorithm:
         case "depthwise":
             lowering.call("depthwise", (x, weight, bias, y), replace(given, packed=0))
@@ -124,11 +140,11 @@ def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
 
 
 def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) -> None:
-    given = _convolution(lowering, conv, x)
+    images = _is_images(lowering, x)
+    given, x = _as_vectors(lowering, _convolution(lowering, conv, x), x)
     weights = given.rows * given.columns * given.depth // given.groups * given.filters
     rows = _blocks(given) * given.out_height
     most = MOST_PARTIAL_NUMBERS // weights
-    images = _is_images(lowering, x)
 
     def call(kernel: str, source: str, chunks: int, partial: bool, parameters: object) -> None:
         size = chunks * ((weights if partial else 0) + given.filters)

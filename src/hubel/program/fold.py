@@ -14,7 +14,7 @@ __all__ = ["fold"]
 
 
 def fold(lowered: Lowered) -> Lowered:
-    """The same scores from fewer passes: a scale and a shift of a sum of products are other weights.
+    """The same scores from fewer passes: a scale and a shift of a sum are other weights and a bias.
 
     Only where nothing else uses what lies between the two layers.
     """

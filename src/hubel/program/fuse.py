@@ -15,10 +15,26 @@ __all__ = ["fuse"]
 
 RELU = list(FUNCTIONS).index("relu")
 
-BEFORE_RELU = {"conv": "y", "depthwise": "y", "narrow": "y", "stem": "y", "winograd": "y", "batch_norm": "y", "batch_norm_apply": "y", "add": "y"}
+BEFORE_RELU = {
+    "conv": "y",
+    "depthwise": "y",
+    "narrow": "y",
+    "stem": "y",
+    "winograd": "y",
+    "batch_norm": "y",
+    "batch_norm_apply": "y",
+    "add": "y",
+}
 """Kernels that can apply the ReLU behind them, and the operand that they make."""
 
-BEFORE_GATE = {"conv_input_grad": "dx", "narrow": "y", "depthwise_input_grad": "dx", "winograd": "y", "max_pool_grad": "dx", "add": "y"}
+BEFORE_GATE = {
+    "conv_input_grad": "dx",
+    "narrow": "y",
+    "depthwise_input_grad": "dx",
+    "winograd": "y",
+    "max_pool_grad": "dx",
+    "add": "y",
+}
 """Kernels that can close a gradient where a ReLU was closed, and the operand that they make."""
 
 

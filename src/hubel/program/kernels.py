@@ -94,7 +94,7 @@ class Convolution:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How a convolution's work is cut into tasks: `chunks` of places, and `parts` of the weights."""
+    """A convolution's work is cut into tasks: `chunks` of places times `parts` of the weights."""
 
     convolution: Convolution
     chunks: int
@@ -383,9 +383,7 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),
         "depthwise": Kernel("x weights bias? y>", Convolution, maps=True),
         "depthwise_input_grad": Kernel("dy weights gate? dx>", Convolution, maps=True),
-        "depthwise_weight_grad": Kernel(
-            "x dy workspace> dweight> dbias?>", Chunked, maps=True
-        ),
+        "depthwise_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Chunked, maps=True),
         "narrow": Kernel("x weights bias? gate? y>", Narrow, maps=True),
         "stem_weights": Kernel("weight packed>", WindowWeights),
         "stem": Kernel("x weights bias? y>", Stem, maps=True),
@@ -409,10 +407,14 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "maxout_grad": Kernel("x dy dx>", Pieces, maps=True),
         "dropout": Kernel("x seed step y>", Drop, maps=True),
         "batch_norm": Kernel(
-            "x weight bias running_mean?! running_var?! y> mean> inverse> workspace>", Norm, maps=True
+            "x weight bias running_mean?! running_var?! y> mean> inverse> workspace>",
+            Norm,
+            maps=True,
         ),
         "batch_norm_apply": Kernel("x weight bias mean variance y> workspace>", Norm, maps=True),
-        "batch_norm_grad": Kernel("x dy weight mean inverse gate? dx> dweight> dbias> workspace>", NormGradient, maps=True),
+        "batch_norm_grad": Kernel(
+            "x dy weight mean inverse gate? dx> dweight> dbias> workspace>", NormGradient, maps=True
+        ),
         "softmax_cross_entropy": Kernel("scores labels losses> probabilities>", Loss),
         "softmax_cross_entropy_grad": Kernel("probabilities labels dscores>", Loss, maps=True),
         "hinge": Kernel("scores labels losses>", Loss),

@@ -81,7 +81,7 @@ class Lowering:
         return 2 if self.is_short(value) else 4
 
     def is_short(self, value: Value) -> bool:
-        """Whether the value's numbers are stored as bfloat16: maps are, what a loss makes is not."""
+        """Whether the value is stored as bfloat16: maps are, what a loss makes is not."""
         if self.precision == "float32" or not value.batched or value.dtype != "real":
             return False
         return value.name not in self.by_losses

@@ -93,8 +93,9 @@ class Call:
 class Program:
     """One static step for one batch size.
 
-    `first` are the calls to be run before it when the store has changed. `sizes` are the bytes of each memory; `results` tells which buffer holds each output of the
-    graph, as (name, shape, number type).
+    `first` are the calls to be run before it when the store has changed. `sizes` are the bytes of
+    each memory; `results` tells which buffer holds each output of the graph, as (name, shape,
+    number type).
     """
 
     batch: int

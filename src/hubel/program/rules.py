@@ -16,6 +16,7 @@ from hubel.program.lowering import Lowering
 
 __all__ = ["RULES"]
 
+
 def _pooling(lowering: Lowering, window: Window, x: str) -> kernels.Pooling:
     maps = lowering.maps(x)
     return kernels.Pooling(
