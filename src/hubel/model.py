@@ -83,6 +83,7 @@ class Model:
         self.network = net
         self.seed = seed
         self.initialisation = initialisation
+        self.precision = precision
         self.resize: Resize = resize
         self.preprocess: Preprocess | None = None
         self.settings: Settings | None = None
@@ -393,7 +394,11 @@ class Model:
 
 
 def load(
-    path: str | os.PathLike[str], *, engine: str = "native", threads: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    engine: str = "native",
+    precision: str = "float32",
+    threads: int | None = None,
 ) -> Model:
     """The model that `Model.save` wrote; raises FormatError for a file that is damaged."""
     saved = checkpoint.read(path)
@@ -407,6 +412,7 @@ def load(
         seed=saved.seed,
         initialisation=saved.initialisation,
         engine=engine,
+        precision=precision,
         threads=threads,
         classes=saved.classes,
         resize=saved.resize,

@@ -16,6 +16,7 @@ from hubel.errors import UsageError
 from hubel.graph import modes
 from hubel.graph.op import Graph
 from hubel.model import Model
+from hubel.program.choose import Choice
 from hubel.program.cost import operations, traffic
 from hubel.train.settings import Settings
 from hubel.train.step import step_graph
@@ -44,7 +45,8 @@ class Speed:
 class CallSpeed:
     """One call of a step's program: its kernel's parameters, seconds, operations and bytes moved.
 
-    `operations` are those of `hubel.program.cost`, 0 for a kernel without dot products.
+    `operations` are those of `hubel.program.cost`, 0 for a kernel without dot products; `choice`
+    are the algorithms that a convolution's was taken from, with their costs.
     """
 
     node: str
@@ -53,6 +55,7 @@ class CallSpeed:
     seconds: float
     operations: int
     bytes: int
+    choice: Choice | None = None
 
 
 def native_session(model: Model) -> NativeSession:
@@ -112,6 +115,7 @@ def explain(
             one.seconds,
             operations(one.call),
             traffic(program, one.call),
+            one.call.choice,
         )
         for one in timed
     )

@@ -19,7 +19,7 @@ def test_a_net_is_timed_in_one_line(hubel: Hubel) -> None:
     assert said.status == 0
     assert "timing" in said.err
     head, peak, empty, names, row = said.out.splitlines()
-    assert re.fullmatch(r"Hubel \S+, engine native \(\w+\), 1 thread, float32", head)
+    assert re.fullmatch(r"Hubel \S+, engine native \(\w+, float32\), 1 thread", head)
     assert re.fullmatch(r"Peak [\d,]+ GFLOP/s: float32 multiply-adds on registers alone", peak)
     assert not empty
     assert names.split()[:3] == ["net", "images", "batch"]

@@ -126,6 +126,23 @@ def test_a_resumed_run_ends_as_one_that_never_stopped(hubel: Hubel, folder: Path
     assert len(Path("runs/short/history.csv").read_text().splitlines()) == 4
 
 
+def test_a_run_in_bfloat16_says_so_and_is_taken_up_in_it(hubel: Hubel, folder: Path) -> None:
+    flags = ("--net", "conv3-16p1 relu conv3-16p1 relu pool2 fc", "--precision", "bfloat16")
+    for name, epochs in (("whole", 3), ("short", 2)):
+        said = hubel(
+            "train", folder, *flags, "--schedule", "constant", "--epochs", epochs, "--name", name
+        )
+        assert ", bfloat16), " in said.err
+    assert json.loads(Path("runs/whole/settings.json").read_text())["precision"] == "bfloat16"
+    said = hubel("train", "--resume", "runs/short", "--epochs", 3)
+    assert ", bfloat16), " in said.err
+    whole, short = (load(f"runs/{n}/last.hubel", engine="reference") for n in ("whole", "short"))
+    assert toy.bits(whole) == toy.bits(short)
+    said = hubel("train", folder, "--precision", "int4")
+    assert said.status == 2
+    assert "there is no precision 'int4'" in said.err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -146,7 +163,10 @@ def test_a_run_that_stops_early_says_why(
     ("flags", "message"),
     [
         (("--lr", 0.5), "a resumed run keeps its choices: it began with lr 0.001, not lr 0.5"),
-        (("--net", "fc"), "a resumed run keeps its data, net and engine, but --net was given"),
+        (
+            ("--net", "fc"),
+            "a resumed run keeps its data, net, engine and precision, but --net was given",
+        ),
         (("--epochs", 1), "the run has 2 epochs behind it already"),
     ],
 )

@@ -79,7 +79,7 @@ def bench(
         "peak_gflops": peak / 1e9,
     }
     if not json:
-        print(f"{engine_line(models[0], 'native')}, {precision}")
+        print(engine_line(models[0], "native"))
         print(f"Peak {peak / 1e9:,.0f} GFLOP/s: float32 multiply-adds on registers alone")
     if explain is None:
         _speeds(jobs, models, seconds, peak, facts if json else None)

@@ -22,6 +22,9 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1)] = 256,
     engine: Annotated[str, typer.Option(help="native or reference.")] = "native",
+    precision: Annotated[
+        str, typer.Option(help="How maps are stored: float32 or bfloat16.")
+    ] = "float32",
     threads: Annotated[int | None, typer.Option(help="Threads. [all]")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Annotated[
@@ -36,7 +39,7 @@ def evaluate(
     from hubel.model import load
     from hubel.views.progress import evaluation_line, percent
 
-    trained = load(model_file(model), engine=engine, threads=threads)
+    trained = load(model_file(model), engine=engine, precision=precision, threads=threads)
     dataset = load_for(trained, data, data_dir)
     if not quiet:
         say(engine_line(trained, engine), *data_lines(dataset))

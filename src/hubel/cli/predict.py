@@ -17,6 +17,9 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
     engine: Annotated[str, typer.Option(help="native or reference.")] = "native",
+    precision: Annotated[
+        str, typer.Option(help="How maps are stored: float32 or bfloat16.")
+    ] = "float32",
     threads: Annotated[int | None, typer.Option(help="Threads. [all]")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -26,7 +29,7 @@ def predict(
     from hubel.cli.values import model_file, print_json
     from hubel.model import load
 
-    trained = load(model_file(model), engine=engine, threads=threads)
+    trained = load(model_file(model), engine=engine, precision=precision, threads=threads)
     paths = listed(images)
     results: list[dict[str, Any]] = []
     number = 0

@@ -36,7 +36,8 @@ DEFAULT = "default"
 
 def engine_line(model: Model, engine: str) -> str:
     """The version, the engine with its instruction set, and the threads."""
-    arithmetic = getattr(model.session, "isa", "NumPy, float64")
+    isa = getattr(model.session, "isa", None)
+    arithmetic = f"{isa}, {model.precision}" if isa else "NumPy, float64"
     threads = getattr(model.session, "threads", 1)
     return (
         f"Hubel {__version__}, engine {engine} ({arithmetic}), "

@@ -81,6 +81,7 @@ def started(
         network,
         seed=chosen.seed,
         engine=engine,
+        precision=fixed.get("precision", "float32"),
         threads=threads,
         initialisation=fixed.get("initialisation", "he"),
         classes=data.classes,
@@ -122,6 +123,7 @@ def _about(
     return {
         "hubel": __version__,
         "engine": engine,
+        "precision": model.precision,
         "data": asdict(source.anywhere()),
         "images": {
             "training": len(data.train),
@@ -146,13 +148,14 @@ def resumed(
     if fixed:
         flags = ", ".join("DATA" if key == "data" else _flag(key) for key in fixed)
         raise UsageError(
-            f"a resumed run keeps its data, net and engine, but {flags} was given",
+            f"a resumed run keeps its data, net, engine and precision, but {flags} was given",
             hint="only --epochs, --patience, --time and --threads may change",
         )
     folder = path.parent if path.suffix == ".hubel" else path
     kept, source = _kept(folder)
     engine = str(kept["engine"])
-    model = load(folder / LAST, engine=engine, threads=threads)
+    precision = str(kept.get("precision", "float32"))
+    model = load(folder / LAST, engine=engine, precision=precision, threads=threads)
     data = source.load(quiet)
     events = model.train(data, resume=True, **choices)
     if not quiet:
@@ -186,7 +189,12 @@ def follow(run: Run, as_json: bool, quiet: bool) -> int:
 
 def _measured(run: Run) -> dict[str, Evaluation]:
     """The best and the last model on the validation images, the best once on the test images."""
-    best = load(run.folder / BEST, engine=run.engine, threads=_threads(run.model))
+    best = load(
+        run.folder / BEST,
+        engine=run.engine,
+        precision=run.model.precision,
+        threads=_threads(run.model),
+    )
     split = run.data.validation if len(run.data.validation) else run.data.train
     measured = {
         "best": best.measure(split.images, split.labels),

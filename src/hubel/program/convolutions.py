@@ -11,7 +11,7 @@ from typing import TypeAlias
 from hubel.graph.op import Node
 from hubel.graph.ops.conv import Conv, Window
 from hubel.program import kernels
-from hubel.program.choose import POINTS, Problem, choose, tiles_of
+from hubel.program.choose import POINTS, Choice, Problem, choose, tiles_of
 from hubel.program.lowering import Lowering, as_map
 
 __all__ = ["CONVOLUTIONS", "Rule"]
@@ -100,7 +100,8 @@ def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
     images = _is_images(lowering, x)
     given, x = _as_vectors(lowering, _convolution(lowering, conv, x), x)
     given = replace(given, has_bias=len(others))
-    match choose(Problem(given, "forward", lowering.prepared, images)).algorithm:
+    chosen = choose(Problem(given, "forward", lowering.prepared, images))
+    match chosen.algorithm:
         case "depthwise":
             lowering.call("depthwise", (x, weight, bias, y), replace(given, packed=0))
         case "narrow":
@@ -119,13 +120,15 @@ def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
             weights = _pack(lowering, given, weight, False) if packs else weight
             cut = _cut(given, given.out_height, given.filters)
             lowering.call("conv", (x, weights, bias, y), cut)
+    _remember(lowering, chosen)
 
 
 def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
     dy, weight = node.inputs
     dx = lowering.make(node.outputs[0])
     given = _convolution(lowering, conv, dx)
-    match choose(Problem(given, "backward", lowering.prepared)).algorithm:
+    chosen = choose(Problem(given, "backward", lowering.prepared))
+    match chosen.algorithm:
         case "depthwise":
             lowering.call("depthwise_input_grad", (dy, weight, "", dx), replace(given, packed=0))
         case "narrow":
@@ -137,6 +140,7 @@ def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
             packed = _pack(lowering, given, weight, True)
             cut = _cut(given, given.height, given.depth)
             lowering.call("conv_input_grad", (dy, packed, "", dx), cut)
+    _remember(lowering, chosen)
 
 
 def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) -> None:
@@ -151,7 +155,8 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
         workspace = lowering.scratch("partial sums", size * 4)
         lowering.call(kernel, (source, dy, workspace, dweight, ""), parameters)
 
-    match choose(Problem(given, "weights", lowering.prepared, images)).algorithm:
+    chosen = choose(Problem(given, "weights", lowering.prepared, images))
+    match chosen.algorithm:
         case "depthwise":
             places = given.images * given.out_height * given.out_width
             chunks = max(1, min(TASKS, places // LEAST_PLACES, most))
@@ -172,11 +177,17 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
         case _:
             panels = -(-(given.filters // given.groups) // kernels.PANEL)
             units = given.groups * panels * given.rows * given.columns
-            # One place has nothing that neighbouring taps share: cut by weights, without partial sums.
+            # One place has nothing that taps share: cut by weights, without partial sums.
             single = given.out_height * given.out_width == 1 and units >= FEW_TASKS
             chunks = 1 if single else max(1, min(TASKS, rows, most))
             parts = min(units, -(-TASKS // chunks))
             call("conv_weight_grad", x, chunks, chunks > 1, kernels.Cut(given, chunks, parts))
+    _remember(lowering, chosen)
+
+
+def _remember(lowering: Lowering, chosen: Choice) -> None:
+    """The call that was just made tells what was chosen for it, and from what."""
+    lowering.calls[-1] = replace(lowering.calls[-1], choice=chosen)
 
 
 def _stem_source(lowering: Lowering, x: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from hubel.program.choose import Choice
 from hubel.program.kernels import BFLOAT16, KERNELS
 
 __all__ = ["ALIGNMENT", "Buffer", "Call", "Memory", "Precision", "Program"]
@@ -36,7 +37,8 @@ class Call:
     """One kernel and the buffers it works on ("" for an operand left out); `node` it came from.
 
     `precision` is that of the maps, for a kernel that there is for both. Where a kernel repeats,
-    `parameters` may be a tuple, of the parameters of each part.
+    `parameters` may be a tuple, of the parameters of each part. `choice` tells from which
+    algorithms a convolution's was taken.
     """
 
     kernel: str
@@ -44,6 +46,7 @@ class Call:
     parameters: Any
     node: str = ""
     precision: Precision = "float32"
+    choice: Choice | None = None
 
     @property
     def compiled(self) -> str:

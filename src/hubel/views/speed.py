@@ -7,11 +7,12 @@ from dataclasses import fields
 from typing import Any
 
 from hubel.graph.shape import describe
+from hubel.program.choose import Choice
 from hubel.program.kernels import Convolution
 from hubel.speed import CallSpeed, Speed
 from hubel.views.progress import thousands
 
-__all__ = ["call_table", "gigaflops", "shape_of", "speed_table"]
+__all__ = ["call_table", "gigaflops", "rather_than", "shape_of", "speed_table"]
 
 _SPEED_HEAD = (
     "net",
@@ -25,7 +26,18 @@ _SPEED_HEAD = (
     "inference",
     "images/s",
 )
-_CALL_HEAD = ("", "kernel", "node", "shape", "ms", "of step", "GFLOP/s", "of peak", "GB/s")
+_CALL_HEAD = (
+    "",
+    "kernel",
+    "node",
+    "shape",
+    "ms",
+    "of step",
+    "GFLOP/s",
+    "of peak",
+    "GB/s",
+    "rather than",
+)
 
 
 def gigaflops(operations: int, seconds: float) -> float:
@@ -77,6 +89,7 @@ def call_table(rows: Sequence[CallSpeed], peak: float) -> str:
                 f"{100 * row.seconds / total:.1f} %",
                 *counted,
                 f"{row.bytes / row.seconds / 1e9:.0f}",
+                rather_than(row.choice),
             )
         )
     done = sum(row.operations for row in rows)
@@ -91,9 +104,23 @@ def call_table(rows: Sequence[CallSpeed], peak: float) -> str:
             f"{done / total / 1e9:.0f}",
             f"{100 * done / total / peak:.0f} %",
             f"{sum(row.bytes for row in rows) / total / 1e9:.0f}",
+            "",
         )
     )
     return _aligned(lines, left=4)
+
+
+def rather_than(choice: Choice | None) -> str:
+    """The algorithms that were not taken, with their estimated cost in that of the one that was.
+
+    >>> rather_than(Choice("winograd", {"direct": 5.0, "winograd": 2.0}))
+    'direct 2.5'
+    """
+    if choice is None:
+        return ""
+    least = choice.costs[choice.algorithm]
+    others = {name: cost for name, cost in choice.costs.items() if name != choice.algorithm}
+    return ", ".join(f"{name} {others[name] / least:.1f}" for name in sorted(others))
 
 
 def shape_of(parameters: Any) -> str:
