@@ -170,8 +170,10 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
             rows = TILE_ROWS[0]
             units = -(-tiles_of(given) * given.block // rows)
             sums = POINTS * given.depth * given.filters
-            parts = min(-(-given.filters // kernels.PANEL), -(-sums // MOST_SUMS))
-            chunks = max(1, min(TASKS // parts, units // 2))
+            most = max(1, units // 2)
+            parts = max(-(-sums // MOST_SUMS), -(-FEW_TASKS // most))
+            parts = min(-(-given.filters // kernels.PANEL), parts)
+            chunks = max(1, min(TASKS // parts, most))
             cut = kernels.WinogradGradient(given, rows, chunks, parts)
             call("winograd_weight_grad", x, chunks, chunks > 1, cut)
         case _:
