@@ -162,7 +162,7 @@ class NativeSession:
         return batch
 
     def _assembler(self, parameters: kernels.Assembly, sizes: tuple[int, ...]) -> _native.Program:
-        """The program of one call, made once for such batches: the first memory is what it makes."""
+        """The program of one call, made once for such batches; memory 0 is what it makes."""
         key = (parameters, sizes)
         if key not in self._assemblers:
             operands = [(number, 0, sizes[number]) for number in (*range(1, len(sizes)), 0)]

@@ -37,7 +37,7 @@ MOST_PARTIAL_NUMBERS = 2**20
 """What the partial sums of one weight gradient may take: 4 MiB stay near a core."""
 
 MOST_SUMS = 300_000
-"""Transformed sums that one task of Winograd\'s weight gradient keeps near its core."""
+"""Transformed sums that one task of Winograd's weight gradient keeps near its core."""
 
 LEAST_PLACES = 16
 """Output pixels from which a partial sum of its own costs a depthwise weight gradient little."""
@@ -172,7 +172,7 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
         case _:
             panels = -(-(given.filters // given.groups) // kernels.PANEL)
             units = given.groups * panels * given.rows * given.columns
-            # One place has nothing that neighbouring taps share: cut by weights, without partial sums.
+            # In one place taps share no neighbours: cut by weights, without partial sums.
             single = given.out_height * given.out_width == 1 and units >= FEW_TASKS
             chunks = 1 if single else max(1, min(TASKS, rows, most))
             parts = min(units, -(-TASKS // chunks))
