@@ -104,8 +104,11 @@ def test_activations_are_every_layers_by_name() -> None:
 
 
 def test_dropout_of_the_image_itself_passes_it_on() -> None:
-    maps = toy.model("drop0.5 fc").activations(X[:2])
-    assert np.array_equal(maps["drop1"], X[:2].astype(np.float32))
+    model, images = toy.model("drop0.5 fc"), X[:2].astype(np.float32)
+    for given in (X[:2], images):
+        passed = model.activations(given)["drop1"]
+        assert np.array_equal(passed, images)
+        assert not np.shares_memory(passed, given)
 
 
 def test_gradients_are_the_slopes_of_the_loss() -> None:

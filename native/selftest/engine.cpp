@@ -123,14 +123,23 @@ std::vector<std::string> test_program(int64_t* cases) {
   senseless("stem", 4, {1, 1, 4, 4, 4, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 2, 0, 0, 0, 1, 1, 1});
   senseless("stem", 4, {1, 1, 5, 5, 3, 1, 1, 4, 3, 3, 1, 1, 0, 0, 1, 2, 1, 0, 0, 0, 1, 1, 1});
   senseless("stem_weight_grad", 5, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1});
-  // Another window, a stride, dilation, groups, no panels, no parts, no chunks.
-  senseless("winograd", 5, {1, 1, 4, 4, 3, 2, 3, 4, 3, 2, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1});
-  senseless("winograd", 5, {1, 1, 4, 4, 3, 1, 1, 4, 3, 3, 2, 2, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1});
-  senseless("winograd", 5, {1, 1, 5, 5, 3, 1, 1, 4, 3, 3, 1, 1, 0, 0, 2, 2, 1, 0, 0, 0, 1, 1});
-  senseless("winograd", 5, {1, 1, 4, 4, 4, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 2, 0, 0, 0, 1, 1});
-  senseless("winograd", 5, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 1});
-  senseless("winograd", 5, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0});
-  senseless("winograd_weight_grad", 5, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1});
+  // Another window, a stride, dilation, groups, no panels, no parts, no rows, no chunks.
+  senseless("winograd", 5, {1, 1, 4, 4, 3, 2, 3, 4, 3, 2, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 8, 1});
+  senseless("winograd", 5, {1, 1, 4, 4, 3, 1, 1, 4, 3, 3, 2, 2, 0, 0, 1, 1, 1, 0, 0, 0, 1, 8, 1});
+  senseless("winograd", 5, {1, 1, 5, 5, 3, 1, 1, 4, 3, 3, 1, 1, 0, 0, 2, 2, 1, 0, 0, 0, 1, 8, 1});
+  senseless("winograd", 5, {1, 1, 4, 4, 4, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 2, 0, 0, 0, 1, 8, 1});
+  senseless("winograd", 5, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 8, 1});
+  senseless("winograd", 5, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 8, 0});
+  senseless("winograd", 5, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1});
+  senseless("winograd_weight_grad", 5,
+            {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 8, 0, 1});
+  senseless("winograd_weight_grad", 5,
+            {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1, 1});
+  // A gate, one row of outputs, one column, another stride.
+  senseless("winograd_pool", 5, {1, 1, 4, 4, 3, 2, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 1, 1, 8, 1, 0});
+  senseless("winograd_pool", 5, {1, 1, 3, 4, 3, 1, 2, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 8, 1, 0});
+  senseless("winograd_pool", 5, {1, 1, 4, 3, 3, 2, 1, 4, 3, 3, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 8, 1, 0});
+  senseless("winograd_pool", 5, {1, 1, 9, 9, 3, 4, 4, 4, 3, 3, 2, 2, 0, 0, 1, 1, 1, 0, 0, 0, 1, 8, 1, 0});
   senseless("winograd_weights", 2, {4, 3, 4, 1, 0});
   senseless("fold_norm", 8, {2, 3, word(-1.0), 0});
   senseless("max_pool", 3, {1, 1, 4, 4, 1, 4, 4, 2, 2, 2, 1, 0, 0, 0, 0, 0});

@@ -52,7 +52,8 @@ struct Shape {
 };
 
 template <class Index>
-void max_pool(const Shape& s, const Floats& x, const Floats& dy, const Floats& gate, const Emit& emit) {
+void max_pool(const Shape& s, const Floats& x, const Floats& dy, const Floats& x_gate, const Floats& y_gate,
+              const Emit& emit) {
   Floats y(s.y_size());
   std::vector<Index> index(s.y_size());
   std::vector<bool> started(s.y_size());
@@ -68,20 +69,23 @@ void max_pool(const Shape& s, const Floats& x, const Floats& dy, const Floats& g
         s.parameters(),
         {given_map(s.x_blocks(x)), made_map(s.y_blocks(y)), made_bytes(s.y_blocks(index))}});
 
-  Floats dx(s.x_size());
-  s.each([&](int64_t to, int64_t from, int64_t position) {
-    if (index[from] == position) dx[to] += dy[from];
-  });
-  for (const bool gated : {false, true}) {
-    for (size_t i = 0; gated && i < dx.size(); ++i)
-      if (gate[i] <= 0) dx[i] = 0;
+  enum class Gate { kNone, kX, kY };
+  for (const Gate gate : {Gate::kNone, Gate::kX, Gate::kY}) {
+    Floats dx(s.x_size());
+    s.each([&](int64_t to, int64_t from, int64_t position) {
+      if (index[from] == position && !(gate == Gate::kY && y_gate[from] <= 0)) dx[to] += dy[from];
+    });
+    for (size_t i = 0; gate == Gate::kX && i < dx.size(); ++i)
+      if (x_gate[i] <= 0) dx[i] = 0;
     Words parameters = s.parameters();
-    parameters.push_back(gated);
+    parameters.insert(parameters.end(), {gate != Gate::kNone, gate == Gate::kY});
+    const Operand gates[] = {left_out(), given_map(s.x_blocks(x_gate)), given_map(s.y_blocks(y_gate))};
+    const char* const names[] = {"", "gate of x", "gate of y"};
     emit({"max_pool_grad",
-          s.text() + (gated ? "gate" : ""),
+          s.text() + names[static_cast<int>(gate)],
           parameters,
-          {given_map(s.y_blocks(dy)), given_bytes(s.y_blocks(index)),
-           gated ? given_map(s.x_blocks(gate)) : left_out(), made_map(s.x_blocks(dx))}});
+          {given_map(s.y_blocks(dy)), given_bytes(s.y_blocks(index)), gates[static_cast<int>(gate)],
+           made_map(s.x_blocks(dx))}});
   }
 }
 
@@ -124,14 +128,16 @@ void average_pool(const Shape& s, const Floats& x, const Floats& dy, const Emit&
 void all(const Shape& s, Random& random, const Emit& emit) {
   // Few different numbers, so that many are equal; and some that are none.
   Floats x = random.whole(s.x_size(), 4);
-  const Floats dy = random.whole(s.y_size(), 9), gate = random.whole(s.x_size(), 1);
+  const Floats dy = random.whole(s.y_size(), 9);
+  Floats x_gate = random.whole(s.x_size(), 1), y_gate = random.whole(s.y_size(), 1);
+  x_gate[0] = y_gate[0] = not_a_number();  // that is no closed one
   average_pool(s, x, dy, emit);
   for (const bool strange : {false, true}) {
     for (size_t i = 0; strange && i < x.size(); i += 5) x[i] = i % 2 == 0 ? not_a_number() : -infinity();
     if (s.wide())
-      max_pool<uint16_t>(s, x, dy, gate, emit);
+      max_pool<uint16_t>(s, x, dy, x_gate, y_gate, emit);
     else
-      max_pool<uint8_t>(s, x, dy, gate, emit);
+      max_pool<uint8_t>(s, x, dy, x_gate, y_gate, emit);
   }
 }
 

@@ -2,6 +2,7 @@
 // the same algorithm in double, with the magnitudes of all its matrices and numbers, times how many roundings
 // one number meets on its way (native/kernels/winograd.h counts them).
 #include <algorithm>
+#include <stdexcept>
 
 #include "../cpu.h"
 #include "../engine.h"
@@ -106,6 +107,10 @@ void weights(const Shape& s, const Numbers& n, const Emit& emit) {
   }
 }
 
+std::string counts(int64_t rows, int64_t parts) {
+  return ", rows " + std::to_string(rows) + ", parts " + std::to_string(parts);
+}
+
 // |Aᵀ|(|U| ⊙ |Bᵀ||x||B|)|A| for every output, in plain order.
 Doubles output_magnitudes(const Shape& s, const Numbers& n) {
   Tiled v = input_magnitudes(s, n.x);
@@ -128,7 +133,7 @@ Doubles output_magnitudes(const Shape& s, const Numbers& n) {
   return made;
 }
 
-void forward(const Shape& s, const Numbers& n, int64_t parts, const Emit& emit) {
+void forward(const Shape& s, const Numbers& n, int64_t rows, int64_t parts, const Emit& emit) {
   Doubles sums(n.dy.size());
   s.each([&](int64_t x, int64_t y, int64_t w) { sums[y] += static_cast<double>(n.x[x]) * n.weight[w]; });
   const Doubles magnitudes = output_magnitudes(s, n);
@@ -144,14 +149,85 @@ void forward(const Shape& s, const Numbers& n, int64_t parts, const Emit& emit) 
       if (gate && n.gate[i] <= 0) y[i] = allowed[i] = 0;
     }
     Words parameters = s.parameters(bias, relu, gate, true);
-    parameters.push_back(parts);
+    parameters.insert(parameters.end(), {rows, parts});
     emit({"winograd",
-          s.text() + ", parts " + std::to_string(parts) + (bias ? ", bias" : "") + (relu ? ", relu" : "") +
+          s.text() + counts(rows, parts) + (bias ? ", bias" : "") + (relu ? ", relu" : "") +
               (gate ? ", gate" : ""),
           parameters,
           {given_map(x_blocks(s, n.x)), given(transformed(s, n.weight, false, false)),
            bias ? given(n.bias) : left_out(), gate ? given_map(y_blocks(s, n.gate)) : left_out(),
            made_map(y_blocks(s, rounded(y)), widened(y_blocks(s, rounded(allowed))))}});
+  }
+}
+
+// Whether a number of a tile along one axis has part in an output, by the zeros of the matrices.
+bool reaches(int64_t from, int64_t output) {
+  for (int i = 0; i < 6; ++i)
+    if (kB[i][from] != 0 && kA[output][i] != 0) return true;
+  return false;
+}
+
+// NaN where a number of x that is none reaches.
+void spread_nan(const Shape& s, const Floats& x, Doubles& y) {
+  for (int64_t i = 0; i < static_cast<int64_t>(y.size()); ++i) {
+    const int64_t ox = i / s.filters % s.out_width, oy = i / s.filters / s.out_width % s.out_height;
+    const int64_t n = i / s.filters / s.out_width / s.out_height;
+    for (int64_t r = 0; r < 6; ++r)
+      for (int64_t t = 0; t < 6; ++t) {
+        const int64_t iy = oy / 4 * 4 + r - s.top, ix = ox / 4 * 4 + t - s.left;
+        if (iy < 0 || iy >= s.height || ix < 0 || ix >= s.width) continue;
+        if (!reaches(r, oy % 4) || !reaches(t, ox % 4)) continue;
+        for (int64_t c = 0; c < s.depth; ++c)
+          if (std::isnan(x[((n * s.height + iy) * s.width + ix) * s.depth + c])) y[i] = not_a_number();
+      }
+  }
+}
+
+// Winograd's convolution with 2×2 max pooling, on numbers that it keeps exact, so that equal ones stay equal
+// and the largest is known: with weights that are multiples of 24², all transforms are whole numbers.
+void pooled(const Shape& s, bool strange, int64_t rows, int64_t parts, Random& random, const Emit& emit) {
+  Numbers n;
+  n.x = random.whole(s.images * s.height * s.width * s.depth, 1);
+  n.weight = random.whole(s.weights(), 1);
+  for (float& w : n.weight) w = random.below(s.depth) < 3 ? 576 * w : 0;
+  n.bias = random.whole(s.filters, 600);
+  for (const double m : output_magnitudes(s, n))
+    if (m + 600 >= 0x1p24) throw std::logic_error("sums that are too large to be exact");
+  Floats packed = transformed(s, n.weight, false, false);
+  for (float& u : packed) u = std::round(u);
+  for (size_t i = 7; strange && i < n.x.size(); i += 97) n.x[i] = not_a_number();
+
+  Doubles sums(s.images * s.out_height * s.out_width * s.filters);
+  s.each([&](int64_t x, int64_t y, int64_t w) { sums[y] += static_cast<double>(n.x[x]) * n.weight[w]; });
+  spread_nan(s, n.x, sums);
+  const int64_t height = s.out_height / 2, width = s.out_width / 2;
+  for (int kind = 0; kind < 8; ++kind) {
+    const bool bias = kind & 1, relu = kind & 2, kept = kind & 4;
+    Floats y(s.images * height * width * s.filters);
+    std::vector<uint8_t> index(y.size());
+    for (int64_t i = 0; i < static_cast<int64_t>(y.size()); ++i) {
+      const int64_t k = i % s.filters, ox = i / s.filters % width * 2;
+      const int64_t oy = i / s.filters / width % height * 2, image = i / s.filters / width / height;
+      for (int64_t t = 0; t < 4; ++t) {
+        const int64_t from = (image * s.out_height + oy + t / 2) * s.out_width + ox + t % 2;
+        double value = sums[from * s.filters + k] + (bias ? n.bias[k] : 0.0);
+        if (relu && value < 0) value = 0;
+        if (t > 0 && !(value > y[i]) && !(std::isnan(value) && !std::isnan(y[i]))) continue;
+        y[i] = static_cast<float>(value);
+        index[i] = static_cast<uint8_t>(t);
+      }
+    }
+    Words parameters = s.parameters(bias, relu, false, true);
+    parameters.insert(parameters.end(), {rows, parts, kept});
+    const auto laid = [&](const auto& plain) {
+      return in_blocks(plain, s.images, s.block, height * width, s.filters);
+    };
+    emit({"winograd_pool",
+          s.text() + counts(rows, parts) + (bias ? ", bias" : "") + (relu ? ", relu" : "") +
+              (strange ? ", NaN" : ""),
+          parameters,
+          {given_map(x_blocks(s, n.x)), given(packed), bias ? given(n.bias) : left_out(), made_map(laid(y)),
+           kept ? made_bytes(laid(index)) : left_out()}});
   }
 }
 
@@ -184,7 +260,8 @@ Doubles weight_magnitudes(const Shape& s, const Numbers& n) {
   return made;
 }
 
-void weight_grad(const Shape& s, const Numbers& n, int64_t chunks, int64_t parts, const Emit& emit) {
+void weight_grad(const Shape& s, const Numbers& n, int64_t rows, int64_t chunks, int64_t parts,
+                 const Emit& emit) {
   Doubles dweight(n.weight.size()), dbias(n.bias.size()), bias_off(n.bias.size());
   s.each([&](int64_t x, int64_t y, int64_t w) { dweight[w] += static_cast<double>(n.x[x]) * n.dy[y]; });
   for (size_t i = 0; i < n.dy.size(); ++i) {
@@ -199,11 +276,9 @@ void weight_grad(const Shape& s, const Numbers& n, int64_t chunks, int64_t parts
   for (double& m : bias_off) m *= rounding(kOfGradient + sums + static_cast<double>(tiles));
   for (const bool bias : {false, true}) {
     Words parameters = s.parameters(bias, false, false, true);
-    parameters.push_back(chunks);
-    parameters.push_back(parts);
+    parameters.insert(parameters.end(), {rows, chunks, parts});
     emit({"winograd_weight_grad",
-          s.text() + ", chunks " + std::to_string(chunks) + ", parts " + std::to_string(parts) +
-              (bias ? ", bias" : ""),
+          s.text() + counts(rows, parts) + ", chunks " + std::to_string(chunks) + (bias ? ", bias" : ""),
           parameters,
           {given_map(x_blocks(s, n.x)), given_map(y_blocks(s, n.dy)),
            workspace(chunks * ((chunks > 1 ? s.weights() : 0) + s.filters) * 4),
@@ -228,6 +303,7 @@ void winograd_cases(bool small, const Emit& emit) {
   Random random(9);
   const int64_t heights[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13}, widths[] = {1, 2, 3, 4, 5, 7, 8, 9};
   const int64_t depths[] = {1, 3, 16, 20, 33, 64}, filters[] = {1, 5, 32, 40, 65}, blocks[] = {16, 4, 1};
+  const int64_t rows_at_once[] = {8, 16, 64};
   // Lists whose lengths are mostly coprime meet in ever new ways.
   for (int64_t i = 0; i < (small ? 24 : 150); ++i) {
     const int64_t block = blocks[i % 3], images = block * (1 + (block < 16 ? i / 3 % 3 : 0));
@@ -240,8 +316,10 @@ void winograd_cases(bool small, const Emit& emit) {
     s = s.whole();
     const Numbers n = numbers(s, random, emit);
     weights(s, n, emit);
-    forward(s, n, 1 + i % 3, emit);
-    weight_grad(s, n, 1 + i % 4, 1 + i / 4 % 3, emit);
+    const int64_t rows = rows_at_once[i / 2 % 3];
+    forward(s, n, rows, 1 + i % 3, emit);
+    weight_grad(s, n, rows, 1 + i % 4, 1 + i / 4 % 3, emit);
+    if (s.out_height > 1 && s.out_width > 1) pooled(s, i % 2 == 1, rows, 1 + i % 3, random, emit);
   }
 }
 
@@ -257,7 +335,7 @@ std::vector<std::string> test_winograd_accuracy(int64_t* cases) {
   const Doubles exact = widened(y_blocks(s, rounded(y)));
   Floats laid = x_blocks(s, x), given = weight, packed(36 * s.depth * s.filters), found(y.size());
   Words parameters = s.parameters(false, false, false, true);
-  parameters.push_back(1);
+  parameters.insert(parameters.end(), {64, 1});
   const std::vector<Floats*> memories{&given, &packed, &laid, &found};
   std::vector<hubel::Place> places;
   std::vector<int64_t> sizes;

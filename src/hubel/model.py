@@ -206,7 +206,8 @@ class Model:
         sources, graph = self._layers
         made = self._run(graph, x, batch_size) if graph.outputs else {}
         if "input" in sources.values():
-            made["input"] = self._prepared(arrays.as_images(x, self.network.input, least=0))
+            images = arrays.as_images(x, self.network.input, least=0)
+            made["input"] = np.array(self._prepared(images))  # may be the caller's own
         return {layer: made[source] for layer, source in sources.items()}
 
     def gradients(self, x: ArrayLike, y: Classes) -> tuple[float, dict[str, Array]]:

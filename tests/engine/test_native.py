@@ -106,6 +106,7 @@ TRANSFORMED = (
     Case("conv3-64 bn relu [conv3-64p1 | ] relu fc", (10, 13, 32), 16),
     Case("conv3-64p2x0b0 prelu conv3-48p1x2 fc", (13, 12, 64), 6),
     Case("conv3-96p1 relu pool2 conv3-64p1 gelu fc", (16, 14, 64), 4),
+    Case("conv3-64p1 relu pool2same conv3-65p1b0 pool2~ fc", (17, 15, 40), 16),
     Case("conv3-64same conv3-33same [conv3-33same | conv3-33same] fc", (9, 8, 48), 8),
 )
 
@@ -114,7 +115,7 @@ TRANSFORMED = (
 def test_winograd(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
     graph, _ = gradient_graph(case)
     used = [call.kernel for call in make(graph, case.batch).calls]
-    assert used.count("winograd") >= 3
+    assert used.count("winograd") + used.count("winograd_pool") >= 3
     assert used.count("winograd_weight_grad") >= 1
     agree(monkeypatch, case, graph)
     agree(monkeypatch, case, for_inference(built(case).graph))

@@ -8,14 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hubel.program.choose import (
-    POINTS,
-    TILE_ROWS,
-    Direction,
-    Problem,
-    choose,
-    tiles_of,
-)
+from hubel.program.choose import POINTS, Direction, Problem, choose, tiles_of
 from hubel.program.kernels import Convolution
 
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward", "weights")
@@ -95,7 +88,6 @@ def test_tiles_are_counted_up_to_the_edge() -> None:
 def test_sizes_are_the_compiled_kernels_own() -> None:
     native = Path(__file__).parents[2] / "native" / "kernels" / "winograd.h"
     text = native.read_text("utf-8")
-    assert f"kTileRows = {TILE_ROWS};" in text
     assert "kTileReach = 6;" in text
     assert "kPoints = kTileReach * kTileReach;" in text
     assert POINTS == 36

@@ -40,6 +40,15 @@ def test_every_algorithm_counts_as_the_layer_does(token: str, places: tuple[int,
     assert {count: counts[count] for count in wanted} == dict(wanted)
 
 
+def test_pooling_that_joined_a_convolution_adds_no_operations() -> None:
+    program = make(for_inference(Network("conv3-64p1 relu pool2 fc2", (16, 16, 64)).graph), 32)
+    (joined,) = (call for call in program.calls if call.kernel == "winograd_pool")
+    assert operations(joined) == 2 * 32 * 16 * 16 * 64 * 64 * 9
+    maps, pooled = 32 * 16 * 16 * 64 * 4, 32 * 8 * 8 * 64 * 4
+    weights = program.buffers[joined.operand("weights")].bytes
+    assert traffic(program, joined) == maps + pooled + weights + 64 * 4
+
+
 def test_other_calls_have_no_operations_and_move_their_buffers() -> None:
     program = make(for_inference(Network("pool2 fc2", (4, 4, 16)).graph), 16)
     (pool,) = (call for call in program.calls if call.kernel == "max_pool")

@@ -15,15 +15,17 @@ from hubel.program.make import lay_out
 from hubel.program.program import Call
 
 IMAGE = (8, 8, 3)
+DEEP = (9, 10, 64)
+"""Large enough for Winograd's algorithm; odd, so that a row of it is left over by 2×2 windows."""
 
 
-def inference(text: str, *outputs: str) -> Lowered:
-    graph = for_inference(build(parse(text), IMAGE, 5).graph, outputs or None)
+def inference(text: str, *outputs: str, image: tuple[int, int, int] = IMAGE) -> Lowered:
+    graph = for_inference(build(parse(text), image, 5).graph, outputs or None)
     return fuse(lower(graph, 4, lay_out(graph)))
 
 
-def gradients(text: str, *extra: str) -> Lowered:
-    built = build(parse(text), IMAGE, 5).graph
+def gradients(text: str, *extra: str, image: tuple[int, int, int] = IMAGE) -> Lowered:
+    built = build(parse(text), image, 5).graph
     lossy = with_loss(built, "softmax_cross_entropy", CrossEntropy())
     wrt = [value.name for value in built.with_role("parameter")]
     graph = with_gradients(lossy, wrt)
@@ -169,3 +171,81 @@ def test_what_is_not_used_any_more_takes_no_memory() -> None:
     made = gradients("conv3-4p1 relu pool2 fc")
     used = {name for call in made.calls for name in call.operands}
     assert {name for name, buffer in made.buffers.items() if buffer.memory == "arena"} <= used
+
+
+def test_pooling_joins_winograds_convolution() -> None:
+    made = inference("conv3-64p1 relu pool2~ fc", image=DEEP)
+    assert kernels(made) == ["winograd_weights", "winograd_pool", "narrow"]
+    (joined,) = (call for call in made.calls if call.kernel == "winograd_pool")
+    assert joined.node == "conv1"
+    assert (joined.operand("y"), joined.operand("index")) == ("pool1", "")
+    assert (joined.parameters.convolution.relu, joined.parameters.has_index) == (1, 0)
+    assert not {"conv1", "relu1", "pool1:positions"} & set(made.buffers)
+
+
+def test_where_the_largest_lay_is_kept_for_the_gradient_and_the_gate_moves_behind() -> None:
+    made = gradients("conv3-64p1 relu pool2~ drop0.5 fc", image=DEEP)
+    (joined,) = (call for call in made.calls if call.kernel == "winograd_pool")
+    (backward,) = (call for call in made.calls if call.kernel == "max_pool_grad")
+    assert joined.parameters.has_index == 1
+    assert joined.operand("index") == backward.operand("index") != ""
+    assert backward.operand("gate") == joined.operand("y") == "pool1"
+    assert (backward.parameters.has_gate, backward.parameters.gate_is_y) == (1, 1)
+    assert not {"conv1", "relu1"} & set(made.buffers)
+
+
+def test_pooling_without_a_relu_before_it_has_no_gate_to_move() -> None:
+    made = gradients("conv3-64p1 pool2~ fc", image=DEEP)
+    (joined,) = (call for call in made.calls if call.kernel == "winograd_pool")
+    (backward,) = (call for call in made.calls if call.kernel == "max_pool_grad")
+    assert (joined.parameters.convolution.relu, joined.parameters.has_index) == (0, 1)
+    assert (backward.operand("gate"), backward.parameters.gate_is_y) == ("", 0)
+
+
+def test_every_pooling_joins_its_own_convolution() -> None:
+    text = "[conv3-64p1 relu pool2~ | conv3-64p1 pool2~] conv3-64p1 relu pool2 fc"
+    made = gradients(text, image=DEEP)
+    joined = [call for call in made.calls if call.kernel == "winograd_pool"]
+    assert [call.node for call in joined] == ["conv1", "conv2", "conv3"]
+    assert {call.operand("index") for call in joined} == {
+        call.operand("index") for call in made.calls if call.kernel == "max_pool_grad"
+    }
+    gated = [call.operand("gate") for call in made.calls if call.kernel == "max_pool_grad"]
+    assert sorted(gated) == sorted(["", joined[0].operand("y"), joined[2].operand("y")])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conv3-64p1 relu pool3s2~ fc",  # windows overlap
+        "conv3-64p1 relu pool2s1 fc",
+        "conv3-64p1 relu pool3s3~ fc",  # another size
+        "conv3-64p1 relu pool2x1s2x1~ fc",
+        "conv3-64p1 relu pool2p1~ fc",  # windows begin outside
+        "conv3-64p1 relu pool2same fc",  # one ends outside
+        "conv3-64p1 relu avgpool2~ fc",  # no largest
+        "conv3-64p1 tanh pool2~ fc",  # something lies between
+        "conv3-64p1 relu [pool2~ | conv3-64s2p1~ conv2-64] fc",  # read elsewhere
+        "conv3-64p1 relu {pool2~ | pool2~} fc",
+    ],
+)
+def test_other_pooling_stays(text: str) -> None:
+    for made in (inference(text, image=DEEP), gradients(text, image=DEEP)):
+        assert "winograd" in kernels(made)
+        assert "winograd_pool" not in kernels(made)
+        assert not any(
+            call.parameters.gate_is_y for call in made.calls if call.kernel == "max_pool_grad"
+        )
+
+
+@pytest.mark.parametrize("fetched", ["relu1", "conv1"])
+def test_maps_that_are_fetched_are_written_before_they_are_pooled(fetched: str) -> None:
+    made = inference("conv3-64p1 relu pool2~ fc", fetched, "fc1", image=DEEP)
+    assert {"winograd", "max_pool"} <= set(kernels(made))
+    assert "winograd_pool" not in kernels(made)
+    assert fetched in made.buffers
+
+
+def test_a_gradient_of_the_maps_that_is_fetched_keeps_them() -> None:
+    made = gradients("conv3-64p1 relu pool2~ fc", "grad(relu1)", image=DEEP)
+    assert {"winograd", "max_pool", "activation_grad"} <= set(kernels(made))

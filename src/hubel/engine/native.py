@@ -164,13 +164,15 @@ class NativeSession:
     def _assembler(self, parameters: kernels.Assembly, sizes: tuple[int, ...]) -> _native.Program:
         """The program of one call, made once for such batches; it fills the first memory."""
         key = (parameters, sizes)
-        if key not in self._assemblers:
+        made = self._assemblers.get(key)
+        if made is None:
             operands = [(number, 0, sizes[number]) for number in (*range(1, len(sizes)), 0)]
             step = ("assemble", operands, [_word(x) for x in kernels.words(parameters)])
             if len(self._assemblers) >= MOST_PROGRAMS:
                 self._assemblers.clear()
-            self._assemblers[key] = _native.Program(self._alone, [step], list(sizes))
-        return self._assemblers[key]
+            made = _native.Program(self._alone, [step], list(sizes))
+            self._assemblers[key] = made
+        return made
 
     def run(self, graph: Graph, feeds: Feeds) -> dict[str, Array]:
         """Runs every node once and gives the graph's outputs by name."""

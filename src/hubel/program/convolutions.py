@@ -37,7 +37,7 @@ MOST_PARTIAL_NUMBERS = 2**20
 """What the partial sums of one weight gradient may take: 4 MiB stay near a core."""
 
 MOST_SUMS = 300_000
-"""Transformed sums that one task of Winograd\'s weight gradient keeps near its core."""
+"""Transformed sums that one task of Winograd's weight gradient keeps near its core."""
 
 LEAST_PLACES = 16
 """Output pixels from which a partial sum of its own costs a depthwise weight gradient little."""

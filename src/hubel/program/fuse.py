@@ -163,8 +163,10 @@ def _pools(calls: list[Call], lowered: Lowered) -> tuple[Call, ...]:
 
 
 def _is_halving(pooling: kernels.Pooling) -> bool:
+    """Whether 2×2 windows lie side by side from the first pixel on, none over an edge."""
     window = (pooling.rows, pooling.columns, pooling.stride_y, pooling.stride_x)
-    return window == (2, 2, 2, 2) and not (pooling.top or pooling.left)
+    halves = (pooling.out_height, pooling.out_width) == (pooling.height // 2, pooling.width // 2)
+    return window == (2, 2, 2, 2) and halves and not (pooling.top or pooling.left)
 
 
 def _is_gate(call: Call, name: str) -> bool:
