@@ -117,3 +117,13 @@ def test_a_first_layer_that_covers_the_images_reads_them_as_vectors() -> None:
         for call in (layer, gradient):
             given = call.parameters.convolution
             assert (given.height, given.width, given.depth, given.rows) == (1, 1, prod(IMAGE), 1)
+
+
+def test_a_single_image_is_read_where_it_was_fed() -> None:
+    # Its own order is that of maps.
+    for text in ("fc17 relu fc", "conv5-16p2 relu fc"):
+        made = lowered(graph_of(text), "float32", 1)
+        assert made.buffers["input"].memory == "input"
+        assert "input:fed" not in made.buffers
+        first = next(call for call in made.calls if call.kernel in ("conv", "stem"))
+        assert first.operand("x") == "input"
