@@ -10,16 +10,14 @@ from functools import cached_property
 from math import prod
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hubel import engine as engines
 from hubel.data import preprocess as preprocessing
-from hubel.data.dataset import Dataset
-from hubel.data.image import Resize
-from hubel.data.preprocess import Preprocess
+from hubel.data.preprocess import Preprocess, Resize
 from hubel.engine import Array
 from hubel.errors import DataError, FormatError, HubelError, UsageError
 from hubel.graph import modes
@@ -27,17 +25,20 @@ from hubel.graph.op import Graph, Value
 from hubel.graph.ops.loss import CrossEntropy
 from hubel.graph.shape import describe
 from hubel.network import Network
-from hubel.train import arrays, checkpoint, fit
+from hubel.train import arrays, checkpoint
 from hubel.train.arrays import Classes
 from hubel.train.checkpoint import Saved, TrainingState
-from hubel.train.diverged import DivergedError
-from hubel.train.events import EpochDone, Event
-from hubel.train.initialise import initial
+from hubel.train.initialise import SEEDS, initial
 from hubel.train.losses import softmax
-from hubel.train.metrics import Evaluation
-from hubel.train.progress import Progress
-from hubel.train.settings import EXTENDABLE, SEEDS, Settings, settings
-from hubel.train.step import step_graph
+
+# What only training and scoring need is imported where they begin: a saved model that predicts one
+# image would spend more time on it than on anything of its own.
+if TYPE_CHECKING:
+    from hubel.data.dataset import Dataset
+    from hubel.train.events import EpochDone, Event
+    from hubel.train.metrics import Evaluation
+    from hubel.train.progress import Progress
+    from hubel.train.settings import Settings
 
 __all__ = ["Model", "load"]
 
@@ -80,6 +81,26 @@ class Model:
             raise UsageError(f"the network is for {describe(net.input)}, not {describe(input)}")
         if not 0 <= seed < SEEDS:
             raise UsageError(f"seed is {seed}, not at least 0 and below 2**64")
+        names = _named(net, classes)
+        self._begin(net, names, seed, initialisation, resize, engine, precision, threads)
+        for name, array in initial(net.built.parameters, initialisation, seed).items():
+            self.session.write(name, array)
+        for value in net.graph.with_role("statistic"):
+            start = float(value.name.endswith("running_var"))
+            self.session.write(value.name, np.full(value.shape, start, np.float32))
+
+    def _begin(
+        self,
+        net: Network,
+        classes: tuple[str, ...],
+        seed: int,
+        initialisation: str,
+        resize: Resize,
+        engine: str,
+        precision: str,
+        threads: int | None,
+    ) -> None:
+        """Everything but what is in the session."""
         self.network = net
         self.seed = seed
         self.initialisation = initialisation
@@ -90,13 +111,8 @@ class Model:
         self.progress: Progress | None = None
         self._fingerprint = ""
         self._resumable = False
-        self.classes = _named(self.network, classes)
+        self.classes = classes
         self.session = engines.start(engine, threads, precision)
-        for name, array in initial(net.built.parameters, initialisation, seed).items():
-            self.session.write(name, array)
-        for value in net.graph.with_role("statistic"):
-            start = float(value.name.endswith("running_var"))
-            self.session.write(value.name, np.full(value.shape, start, np.float32))
 
     def __repr__(self) -> str:
         text = shorten(" ".join(self.network.text.split()), 60, placeholder=" …")
@@ -126,6 +142,11 @@ class Model:
         it may last longer. Raises UsageError and DataError for what cannot be used, and
         from the generator HubelError where the numbers are no longer finite.
         """
+        from hubel.data.dataset import Dataset
+        from hubel.train import fit
+        from hubel.train.progress import Progress
+        from hubel.train.settings import settings
+
         chosen = self._resumed(choices) if resume else settings(**{"seed": self.seed, **choices})
         if isinstance(x, Dataset):
             if y is not None or validation is not None or classes is not None:
@@ -197,6 +218,8 @@ class Model:
 
     def measure(self, x: ArrayLike, y: Classes, batch_size: int = _BATCH) -> Evaluation:
         """As `evaluate`, with the confusion matrix and the 95 % interval of the accuracy."""
+        from hubel.train import fit
+
         split = arrays.as_split(x, y, self.network.input, self.classes)
         loss = self.settings.loss if self.settings else "cross-entropy"
         return fit.evaluate(self.session, self._inference, split, self.preprocess, loss, batch_size)
@@ -300,6 +323,8 @@ class Model:
                 self.session.write(name, array)
 
     def _resumed(self, choices: Mapping[str, Any]) -> Settings:
+        from hubel.train.settings import EXTENDABLE, settings
+
         if self.settings is None or self.progress is None:
             raise UsageError("there is no run to resume: this model was never trained")
         if not self._resumable:
@@ -327,6 +352,8 @@ class Model:
         return chosen
 
     def _followed(self, events: Generator[Event, None, None]) -> Generator[Event, None, None]:
+        from hubel.train.diverged import DivergedError
+
         with closing(events):
             try:
                 for event in events:
@@ -368,6 +395,8 @@ class Model:
         return {value.name: value for value in values}
 
     def _slots(self, chosen: Settings) -> dict[str, Value]:
+        from hubel.train.step import step_graph
+
         whole = step_graph(self.network.graph, chosen)
         return {value.name: value for value in whole.with_role("slot")}
 
@@ -405,18 +434,20 @@ def load(
     saved = checkpoint.read(path)
     try:
         network = Network(saved.net, input=saved.input, classes=len(saved.classes), fit=saved.fit)
-        _named(network, saved.classes)
+        classes = _named(network, saved.classes)
     except HubelError as error:
         raise _misfit(path, error) from error
-    model = Model(
+    # Nothing is drawn that the file's weights would replace at once.
+    model = Model.__new__(Model)
+    model._begin(
         network,
-        seed=saved.seed,
-        initialisation=saved.initialisation,
-        engine=engine,
-        precision=precision,
-        threads=threads,
-        classes=saved.classes,
-        resize=saved.resize,
+        classes,
+        saved.seed,
+        saved.initialisation,
+        saved.resize,
+        engine,
+        precision,
+        threads,
     )
     try:
         model._restore(saved)

@@ -10,7 +10,6 @@ from hubel.graph.build import Built
 from hubel.graph.check import check
 from hubel.graph.op import Graph, Shape
 from hubel.graph.report import Report
-from hubel.graph.summary import render
 from hubel.notation.spec import Fit
 
 __all__ = ["Network"]
@@ -71,4 +70,4 @@ class Network:
         return self.report.rows[-1].output
 
     def __str__(self) -> str:
-        return render(self.report)
+        return str(self.report)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hubel.data import Split, batches, fit, minibatches, prefetch
+from hubel.data import Split, fit
 from hubel.data.augment import Places, crop, flip, straight
-from hubel.data.batches import Augment
+from hubel.data.batches import Augment, batches, minibatches, prefetch
 from hubel.data.counter import draw, uniform
 from hubel.data.preprocess import factors
 from hubel.engine.reference.assemble import assemble

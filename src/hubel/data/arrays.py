@@ -9,7 +9,8 @@ import numpy as np
 
 from hubel.data.dataset import Dataset, Split, fingerprint_of, set_aside_note
 from hubel.data.folder import natural_key
-from hubel.data.image import Resize, read
+from hubel.data.image import read
+from hubel.data.preprocess import Resize
 from hubel.data.split import by_index
 from hubel.errors import DataError
 

@@ -18,8 +18,9 @@ from hubel.data.cache import CacheError, Entry, find, key_of, store
 from hubel.data.copies import about_copies
 from hubel.data.dataset import Dataset, ImageProblem, Split, fingerprint_of, set_aside_note
 from hubel.data.folder import File, Listing, list_folder
-from hubel.data.image import Resize, check_wanted, decoder_warnings, measure
+from hubel.data.image import check_wanted, decoder_warnings, measure
 from hubel.data.pool import Wanted, decode_files
+from hubel.data.preprocess import Resize
 from hubel.data.split import by_name
 from hubel.errors import DataError
 

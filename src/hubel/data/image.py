@@ -17,19 +17,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias, get_args
+from typing import BinaryIO, TypeAlias, get_args
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from hubel.data.dataset import printable
+from hubel.data.preprocess import Resize
 from hubel.errors import DataError, UsageError
 
 __all__ = [
     "FORMATS",
     "SUFFIXES",
     "Picture",
-    "Resize",
     "Source",
     "check_wanted",
     "decode",
@@ -39,7 +39,6 @@ __all__ = [
     "resized",
 ]
 
-Resize: TypeAlias = Literal["squash", "pad", "crop"]
 Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | Image.Image | np.ndarray"
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")

@@ -18,7 +18,7 @@ from hubel.data.cache import directory
 from hubel.data.counter import draw
 from hubel.data.dataset import Dataset
 from hubel.data.download import Resource, fetch, verify
-from hubel.data.image import Resize
+from hubel.data.preprocess import Resize
 from hubel.errors import DataError
 
 __all__ = ["NAMES", "class_folders", "load_named"]

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hubel.data.dataset import printable
-from hubel.data.image import Resize, decode, decoder_warnings
+from hubel.data.image import decode, decoder_warnings
+from hubel.data.preprocess import Resize
 from hubel.errors import DataError
 
 __all__ = ["Chunk", "Wanted", "decode_chunk", "decode_files"]

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from hubel.errors import DataError, FormatError, UsageError
 
-__all__ = ["Factors", "Method", "Preprocess", "factors", "fit"]
+__all__ = ["Factors", "Method", "Preprocess", "Resize", "factors", "fit"]
 
 Method: TypeAlias = Literal["none", "centre", "mean-image", "normalise"]
+
+Resize: TypeAlias = Literal["squash", "pad", "crop"]
+"""How images of other sizes are brought to the network's."""
 
 Factors: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Scale and shift of every number of an image: (1, W, C), alike in all rows, or (H, W, C)."""

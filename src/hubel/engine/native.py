@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from math import prod
-from statistics import median
 from struct import pack, pack_into, unpack
 from threading import RLock
 from time import perf_counter
@@ -196,6 +195,8 @@ class NativeSession:
         the persistent values as so many runs would. What is made once for many runs, such as laid
         out weights in inference, is not among the calls.
         """
+        from statistics import median  # which brings fractions and decimals along
+
         fed = check_feeds(graph, feeds)
         with self._lock:
             loaded, own = self._ready(graph, fed)

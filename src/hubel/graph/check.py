@@ -8,14 +8,13 @@ from typing import Any, get_args
 
 from hubel.errors import NetworkError, Problem, UsageError
 from hubel.graph.build import Built, build
-from hubel.graph.fixes import with_fixes
 from hubel.graph.layers import LARGEST_SIDE
 from hubel.graph.report import Report, rows_of
 from hubel.graph.shape import describe
 from hubel.graph.warn import warnings_of
 from hubel.notation.named import find, read_header
 from hubel.notation.parse import parse
-from hubel.notation.spec import Fit
+from hubel.notation.spec import Fit, Spec
 
 __all__ = ["check"]
 
@@ -71,7 +70,7 @@ def check(
     return replace(
         report,
         rows=rows_of(built, text),
-        problems=with_fixes(spec, built, report.input, report.classes, report.fit) + misfit,
+        problems=_mended(spec, built, report) + misfit,
         warnings=warnings_of(spec, built, object_size),
         built=built,
     )
@@ -85,12 +84,21 @@ def _before(report: Report, misread: tuple[Problem, ...]) -> tuple[Problem, ...]
     except NetworkError:
         return ()
     built = build(spec, report.input, report.classes, report.fit)
-    found = with_fixes(spec, built, report.input, report.classes, report.fit)
+    found = _mended(spec, built, report)
     rest = report.text[cut:]
     return tuple(
         replace(one, fixes=tuple(replace(fix, text=fix.text + rest) for fix in one.fixes))
         for one in found
     )
+
+
+def _mended(spec: Spec, built: Built, report: Report) -> tuple[Problem, ...]:
+    """The problems with their fixes, whose search only a network with problems imports."""
+    if not built.problems:
+        return ()
+    from hubel.graph.fixes import with_fixes
+
+    return with_fixes(spec, built, report.input, report.classes, report.fit)
 
 
 def _other_scores(built: Built, classes: int | None) -> tuple[Problem, ...]:

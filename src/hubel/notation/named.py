@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
-from importlib.resources import files
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hubel.errors import FormatError, UsageError, reason
 from hubel.notation.kinds import KINDS
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 __all__ = ["NETS", "Header", "find", "read_header"]
 
@@ -32,6 +35,17 @@ class Header:
     input: tuple[int, int, int] | None = None
     classes: int | None = None
     paper: str = ""
+
+
+NETS: dict[str, Header]
+"""The shipped nets by name, with their input, classes and paper."""
+
+
+def __getattr__(name: str) -> Any:
+    # A network that is given as text is read without a look at the shipped ones.
+    if name == "NETS":
+        return _shipped()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def read_header(text: str) -> Header:
@@ -60,22 +74,41 @@ def find(net: str) -> tuple[str, str]:
     'vgg16'
     """
     name = net.strip()
-    if name in NETS:
+    called = re.fullmatch(r"[A-Za-z][\w-]{,40}", name)
+    if called and name in _shipped():
         return _shipped_text(name), name
     if name.lower().endswith(_SUFFIX) and "\n" not in name:
         return _file_text(Path(name)), name
-    if re.fullmatch(r"[A-Za-z][\w-]{,40}", name) and not name.lower().startswith(tuple(KINDS)):
-        near = difflib.get_close_matches(name.lower(), NETS, n=1)
+    if called and not name.lower().startswith(tuple(KINDS)):
+        from difflib import get_close_matches
+
+        near = get_close_matches(name.lower(), _shipped(), n=1)
         if near:
             raise UsageError(
                 f"there is no shipped net {name}",
-                hint=f"did you mean {near[0]}? The shipped nets are {', '.join(NETS)}",
+                hint=f"did you mean {near[0]}? The shipped nets are {', '.join(_shipped())}",
             )
     return net, ""
 
 
+@cache
+def _folder() -> Traversable:
+    from importlib.resources import files
+
+    return files("hubel.notation") / "nets"
+
+
 def _shipped_text(name: str) -> str:
-    return (_folder / f"{name}{_SUFFIX}").read_text(encoding="utf-8")
+    return (_folder() / f"{name}{_SUFFIX}").read_text(encoding="utf-8")
+
+
+@cache
+def _shipped() -> dict[str, Header]:
+    names = (entry.name for entry in _folder().iterdir() if entry.name.endswith(_SUFFIX))
+    return {
+        name: read_header(_shipped_text(name))
+        for name in sorted(name.removesuffix(_SUFFIX) for name in names)
+    }
 
 
 def _file_text(path: Path) -> str:
@@ -97,25 +130,15 @@ def _file_text(path: Path) -> str:
 
 def _nearby(path: Path) -> str:
     """A hint that names what lies where the file was looked for."""
-    if path.stem in NETS:
+    from difflib import get_close_matches
+
+    if path.stem in _shipped():
         return f"the shipped net is called {path.stem}, without {_SUFFIX}"
     folder = path.parent
     if not folder.is_dir():
         return f"there is no folder {folder} either"
     there = sorted(file.name for file in folder.glob(f"*{_SUFFIX}"))
-    near = difflib.get_close_matches(path.name, there, n=3, cutoff=0.0)
+    near = get_close_matches(path.name, there, n=3, cutoff=0.0)
     if near:
         return f"in {folder} there is {', '.join(near)}"
-    return f"{folder} has no {_SUFFIX} file; the shipped nets are {', '.join(NETS)}"
-
-
-_folder = files("hubel.notation") / "nets"
-NETS: dict[str, Header] = {
-    name: read_header(_shipped_text(name))
-    for name in sorted(
-        entry.name.removesuffix(_SUFFIX)
-        for entry in _folder.iterdir()
-        if entry.name.endswith(_SUFFIX)
-    )
-}
-"""The shipped nets by name, with their input, classes and paper."""
+    return f"{folder} has no {_SUFFIX} file; the shipped nets are {', '.join(_shipped())}"

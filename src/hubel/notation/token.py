@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from dataclasses import dataclass, field, replace
@@ -228,7 +227,9 @@ def _unknown(word: str) -> str:
         if match is not None:
             return f"is not a layer here: did you mean {_candidate(name, match[1])}?"
     letters = _letters(plain)
-    near = difflib.get_close_matches(letters, KINDS, n=1)
+    from difflib import get_close_matches
+
+    near = get_close_matches(letters, KINDS, n=1)
     if near:
         return f"is not a layer: did you mean {_candidate(near[0], plain[len(letters) :])}?"
     return f"is not a layer: the layers are {', '.join(KINDS)}"

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hubel.data.dataset import Split
-from hubel.data.split import by_index
 from hubel.errors import DataError, UsageError
 from hubel.graph.shape import describe
 
@@ -91,6 +90,8 @@ def as_split(
 
 def held_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split | None]:
     """The images to train on, and where `fraction` is above 0 those to validate on."""
+    from hubel.data.split import by_index
+
     mask = by_index(split.labels, fraction, seed)
     if not mask.any():
         if fraction:

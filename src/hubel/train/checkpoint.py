@@ -6,20 +6,20 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from hubel.data.image import Resize
-from hubel.data.preprocess import Preprocess
+from hubel.data.preprocess import Preprocess, Resize
 from hubel.engine import Array
 from hubel.errors import FormatError, HubelError, reason
 from hubel.formats import weights
 from hubel.notation.spec import Fit
-from hubel.train import progress, settings
-from hubel.train.initialise import INITIALISATIONS
-from hubel.train.progress import Progress
-from hubel.train.settings import SEEDS, Settings
+from hubel.train.initialise import INITIALISATIONS, SEEDS
+
+if TYPE_CHECKING:
+    from hubel.train.progress import Progress
+    from hubel.train.settings import Settings
 
 __all__ = ["Saved", "TrainingState", "read", "write"]
 
@@ -172,6 +172,8 @@ def _saved(tensors: dict[str, Array], metadata: Mapping[str, str]) -> Saved:
         raise FormatError("two of its classes have the same name")
     training = None
     if "hubel.training" in metadata:
+        from hubel.train import progress, settings  # which a file of weights alone does not need
+
         state = json.loads(metadata["hubel.training"])
         training = TrainingState(
             settings.from_dict(state["settings"]),

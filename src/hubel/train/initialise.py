@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from hubel.errors import UsageError
 from hubel.graph.layers import Parameter
 
-__all__ = ["INITIALISATIONS", "initial"]
+__all__ = ["INITIALISATIONS", "SEEDS", "initial"]
 
-Draw: TypeAlias = Callable[[np.random.Generator, Parameter], NDArray[np.float64]]
+# A string: NumPy imports its generators only once they are named.
+Draw: TypeAlias = "Callable[[np.random.Generator, Parameter], NDArray[np.float64]]"
+
+SEEDS = 2**64
+"""How many seeds there are, from 0: an engine counts its random numbers from 64 bits."""
 
 
 def _he(random: np.random.Generator, parameter: Parameter) -> NDArray[np.float64]:

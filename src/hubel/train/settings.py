@@ -11,17 +11,15 @@ from typing import Any, get_args
 
 from hubel.data.preprocess import Method
 from hubel.errors import FormatError, UsageError
+from hubel.train.initialise import SEEDS
 from hubel.train.losses import LOSSES
 from hubel.train.optimizers import OPTIMIZERS
 from hubel.train.schedules import SCHEDULES
 
-__all__ = ["EXTENDABLE", "SEEDS", "Settings", "from_dict", "settings"]
+__all__ = ["EXTENDABLE", "Settings", "from_dict", "settings"]
 
 EXTENDABLE = frozenset({"epochs", "patience", "time"})
 """The choices that may differ when a run is resumed: how long it goes on."""
-
-SEEDS = 2**64
-"""How many seeds there are, from 0: an engine counts its random numbers from 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)

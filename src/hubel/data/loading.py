@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from hubel.data.dataset import Dataset, printable
-from hubel.data.image import Resize
+from hubel.data.preprocess import Resize
 from hubel.errors import DataError
 
 __all__ = ["Progress", "load"]
