@@ -78,12 +78,16 @@ struct Tile {
 template <class T>
 using TileFunction = void (*)(const Brgemm<T>&, int64_t, int64_t, int64_t, int);
 
+// Only sums over places read A across, and these are floats.
 template <class T, int kRows, int kVectors>
 struct TileRow {
   static TileFunction<T> at(bool partial, bool across) {
-    if (partial)
-      return across ? Tile<T, kRows, kVectors, true, true>::run : Tile<T, kRows, kVectors, true, false>::run;
-    return across ? Tile<T, kRows, kVectors, false, true>::run : Tile<T, kRows, kVectors, false, false>::run;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (across)
+        return partial ? Tile<T, kRows, kVectors, true, true>::run
+                       : Tile<T, kRows, kVectors, false, true>::run;
+    }
+    return partial ? Tile<T, kRows, kVectors, true, false>::run : Tile<T, kRows, kVectors, false, false>::run;
   }
 };
 
