@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubel.errors import FormatError, UsageError, reason
 from hubel.notation.kinds import KINDS
+from hubel.records import dataclass
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
