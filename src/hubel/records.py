@@ -92,6 +92,8 @@ else:
             methods |= {"__eq__": _equal, "__hash__": _hash if frozen else None}
 
         def declare(cls: type) -> type:
+            # Without one the standard decorator inspects the signature, to write it there.
+            cls.__doc__ = cls.__doc__ or f"See `{cls.__module__}`."
             made = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots)(cls)
             for name, method in methods.items():
                 if name not in cls.__dict__:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from hubel.errors import FormatError, UsageError
-from hubel.files import replacing
 
 __all__ = ["CHECKSUM", "read", "write"]
 
@@ -61,6 +60,8 @@ def write(
     >>> tensors["a"].tolist(), metadata
     ([0.0, 1.0, 2.0], {'net': 'fc10'})
     """
+    from hubel.files import replacing  # which brings what makes names at random along
+
     for reserved, names in ((CHECKSUM, metadata), (_METADATA, tensors)):
         if reserved in names:
             raise UsageError(f"the name {reserved!r} is the file format's own")
