@@ -33,6 +33,37 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_a_saved_model_predicts_without_what_only_training_and_checking_need(
+    tmp_path: Path,
+) -> None:
+    Model("cs231n").save(tmp_path / "m.hubel")
+    code = """
+import sys
+import hubel
+import numpy as np
+model = hubel.load(sys.argv[1])
+model.predict(np.zeros((1, 32, 32, 3), np.float32))
+print(*sorted(sys.modules))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "m.hubel")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert {"hubel.model", "hubel.engine.native", "hubel.program.make"} <= set(loaded)
+    foreign = {"PIL", "rich", "typer", "numpy.random", "multiprocessing", "importlib.resources"}
+    assert not (foreign | {"difflib", "pathlib", "secrets", "statistics", "tempfile"}) & set(loaded)
+    ours = {name for name in loaded if name.startswith("hubel.")}
+    of_training = {name for name in ours if name.startswith(("hubel.train.", "hubel.data."))}
+    assert of_training == {
+        "hubel.data.dataset",
+        "hubel.data.preprocess",
+        "hubel.train.arrays",
+        "hubel.train.checkpoint",
+        "hubel.train.initialise",
+        "hubel.train.losses",
+    }
+    assert not {"hubel.graph.fixes", "hubel.graph.edits", "hubel.graph.summary"} & ours
+
+
 def test_a_fresh_model_takes_numbers_as_they_are() -> None:
     model = Model(Network("fc2", input=(1, 1, 1)), engine="reference")
     model.set_parameters({"fc1.weight": [[1.0, -1.0]]})

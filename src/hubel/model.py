@@ -8,7 +8,6 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from functools import cached_property
 from math import prod
-from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,8 @@ from hubel.train.losses import softmax
 # What only training and scoring need is imported where they begin: a saved model that predicts one
 # image would spend more time on it than on anything of its own.
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hubel.data.dataset import Dataset
     from hubel.train.events import EpochDone, Event
     from hubel.train.metrics import Evaluation

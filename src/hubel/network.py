@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hubel.errors import NetworkError
 from hubel.graph.build import Built
@@ -11,6 +11,9 @@ from hubel.graph.check import check
 from hubel.graph.op import Graph, Shape
 from hubel.graph.report import Report
 from hubel.notation.spec import Fit
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Network"]
 

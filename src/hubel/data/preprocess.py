@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubel.errors import DataError, FormatError, UsageError
+from hubel.records import dataclass
 
 __all__ = ["Factors", "Method", "Preprocess", "Resize", "factors", "fit"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from math import prod
 from struct import pack, pack_into, unpack
 from threading import RLock
@@ -20,6 +19,7 @@ from hubel.graph.op import Graph, Value
 from hubel.program import kernels
 from hubel.program.make import make
 from hubel.program.program import ALIGNMENT, Buffer, Call, Memory, Precision, Program
+from hubel.records import dataclass
 
 __all__ = ["CallTime", "NativeSession", "instruction_sets"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from hubel.errors import Problem
 from hubel.graph import shape
@@ -14,6 +14,7 @@ from hubel.graph.ops.conv import Window
 from hubel.graph.ops.join import Concat
 from hubel.graph.verify import verify
 from hubel.notation.spec import Branches, Fit, Item, Layer, Repeat, Spec
+from hubel.records import dataclass
 
 __all__ = ["Built", "Placed", "build"]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from hubel.errors import NetworkError, Problem, UsageError
 from hubel.graph.build import Built, build
@@ -15,6 +14,9 @@ from hubel.graph.warn import warnings_of
 from hubel.notation.named import find, read_header
 from hubel.notation.parse import parse
 from hubel.notation.spec import Fit, Spec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["check"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -14,6 +14,7 @@ from hubel.graph.ops.conv import Conv, Window
 from hubel.graph.ops.norm import BatchNorm
 from hubel.graph.ops.pointwise import FUNCTIONS, Activation, Dropout, Maxout
 from hubel.notation.spec import Fit, Layer
+from hubel.records import dataclass
 
 __all__ = [
     "LARGEST_SIDE",

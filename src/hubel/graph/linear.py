@@ -6,7 +6,7 @@ With a linear h, h(h(h(x))) = c³·x is again one multiplication. CS231n lecture
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from hubel.errors import Problem
 from hubel.graph import shape
@@ -15,6 +15,7 @@ from hubel.graph.shape import describe
 from hubel.notation.expand import expand
 from hubel.notation.format import token
 from hubel.notation.spec import Branches, Item, Layer, Repeat, Spec
+from hubel.records import dataclass
 
 __all__ = ["list_names", "no_nonlinearity"]
 

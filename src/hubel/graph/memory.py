@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import prod
 
 from hubel.graph.build import Built
 from hubel.graph.modes import with_gradients, with_loss
 from hubel.graph.op import Graph, Value
+from hubel.records import dataclass
 
 __all__ = ["TrainingMemory", "training_memory"]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any, Literal, Protocol, TypeAlias
+
+from hubel.records import dataclass
 
 __all__ = ["Dtype", "Emit", "Graph", "Node", "Op", "Role", "Shape", "Value"]
 

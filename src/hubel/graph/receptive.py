@@ -9,12 +9,12 @@ neural networks", Distill, 2019.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from hubel.graph import shape
 from hubel.graph.build import Built
 from hubel.graph.op import Shape
+from hubel.records import dataclass
 
 __all__ = ["Field", "narrowest_fields", "receptive_fields"]
 

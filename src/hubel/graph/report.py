@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from math import prod
 from typing import Any
 
@@ -12,6 +12,7 @@ from hubel.graph.memory import TrainingMemory, training_memory
 from hubel.graph.op import Shape
 from hubel.graph.receptive import receptive_fields
 from hubel.notation.spec import Fit
+from hubel.records import dataclass
 
 __all__ = ["Report", "Row", "rows_of"]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hubel.notation.spec import Fit
+from hubel.records import dataclass
 
 __all__ = ["Window", "describe", "extent_of", "same_padding", "window"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import e
 
 from hubel.errors import Problem
@@ -13,6 +12,7 @@ from hubel.graph.linear import list_names, no_nonlinearity
 from hubel.graph.receptive import narrowest_fields, receptive_fields
 from hubel.graph.shape import describe
 from hubel.notation.spec import Spec
+from hubel.records import dataclass
 
 __all__ = ["warnings_of"]
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubel.errors import FormatError, UsageError, reason
 from hubel.notation.kinds import KINDS
+from hubel.records import dataclass
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
+    from pathlib import Path
 
 __all__ = ["NETS", "Header", "find", "read_header"]
 
@@ -78,6 +78,8 @@ def find(net: str) -> tuple[str, str]:
     if called and name in _shipped():
         return _shipped_text(name), name
     if name.lower().endswith(_SUFFIX) and "\n" not in name:
+        from pathlib import Path
+
         return _file_text(Path(name)), name
     if called and not name.lower().startswith(tuple(KINDS)):
         from difflib import get_close_matches

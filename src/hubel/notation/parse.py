@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from hubel.errors import NetworkError, Problem
 from hubel.notation.expand import count_layers
 from hubel.notation.spec import Branches, Item, Repeat, Spec
 from hubel.notation.token import read_layer, read_whole, shorten
+from hubel.records import dataclass
 
 __all__ = ["MOST_LAYERS", "parse"]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
+
+from hubel.records import dataclass
 
 __all__ = ["Branches", "Fit", "Item", "Layer", "Repeat", "Spec"]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from hubel.notation.kinds import KINDS, LARGEST_DIGITS, SUFFIXES, Kind
 from hubel.notation.spec import Layer
+from hubel.records import dataclass
 
 __all__ = ["Reading", "read_layer", "read_whole", "shorten"]
 

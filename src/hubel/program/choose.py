@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from hubel.program.kernels import PANEL, Convolution
+from hubel.records import dataclass
 
 __all__ = [
     "POINTS",

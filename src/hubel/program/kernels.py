@@ -7,9 +7,11 @@ operands in order: `name` is read, `name>` written, `name!` changed in place, `n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from types import MappingProxyType
 from typing import Any
+
+from hubel.records import dataclass
 
 __all__ = ["BFLOAT16", "KERNELS", "PANEL", "Kernel", "packed_size", "words"]
 

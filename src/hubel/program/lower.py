@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from hubel.graph.op import Graph
 from hubel.program.lowering import Lowering, block_of
 from hubel.program.program import Buffer, Call, Precision
 from hubel.program.rules import RULES
+from hubel.records import dataclass
 
 __all__ = ["Lowered", "lower"]
 

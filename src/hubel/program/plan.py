@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hubel.program.prepare import Prepared
 from hubel.program.program import Buffer, Call, Memory, Program
+from hubel.records import dataclass
 
 __all__ = ["Lifetime", "lifetimes", "plan"]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hubel.program.lower import Lowered
 from hubel.program.program import Buffer, Call
+from hubel.records import dataclass
 
 __all__ = ["Prepared", "prepare"]
 

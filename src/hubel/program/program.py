@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from hubel.program.choose import Choice
 from hubel.program.kernels import BFLOAT16, KERNELS
+from hubel.records import dataclass
 
 __all__ = ["ALIGNMENT", "Buffer", "Call", "Memory", "Precision", "Program"]
 

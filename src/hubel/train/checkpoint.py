@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -15,6 +15,7 @@ from hubel.engine import Array
 from hubel.errors import FormatError, HubelError, reason
 from hubel.formats import weights
 from hubel.notation.spec import Fit
+from hubel.records import dataclass
 from hubel.train.initialise import INITIALISATIONS, SEEDS
 
 if TYPE_CHECKING:

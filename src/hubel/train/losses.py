@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubel.graph.ops.loss import CrossEntropy
+from hubel.records import dataclass
 
 if TYPE_CHECKING:
     from hubel.train.settings import Settings

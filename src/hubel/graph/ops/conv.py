@@ -8,10 +8,10 @@ flat and B the filter laid flat, y = A·B; so dA = dy·Bᵀ (`conv_input_grad`) 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 
 from hubel.graph.op import Emit, Node, Op, Shape
+from hubel.records import dataclass
 
 __all__ = ["OPS", "Conv", "Window"]
 

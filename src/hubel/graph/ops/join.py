@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hubel.graph.op import Emit, Node, Op, Shape
+from hubel.records import dataclass
 
 __all__ = ["OPS", "Concat"]
 

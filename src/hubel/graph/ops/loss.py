@@ -8,9 +8,8 @@ their label's; `penalty` is the regularisation term ½·l2·Σw² + l1·Σ|w| of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hubel.graph.op import Emit, Node, Op, Shape
+from hubel.records import dataclass
 
 __all__ = ["OPS", "CrossEntropy", "Penalty"]
 

@@ -7,9 +7,8 @@ batch's mean and unbiased variance, as in PyTorch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hubel.graph.op import Emit, Node, Op, Shape
+from hubel.records import dataclass
 
 __all__ = ["OPS", "BatchNorm"]
 

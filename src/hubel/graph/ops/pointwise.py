@@ -8,11 +8,11 @@ slope a channel (He 2015); maxout over neighbouring channels (Goodfellow 2013).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 from hubel.graph.op import Emit, Node, Op, Shape
+from hubel.records import dataclass
 
 __all__ = ["FUNCTIONS", "OPS", "Activation", "Dropout", "Maxout"]
 

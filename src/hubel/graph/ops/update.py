@@ -11,9 +11,8 @@ adam     first and second moments corrected for their start at zero (Kingma and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hubel.graph.op import Op
+from hubel.records import dataclass
 
 __all__ = ["OPS", "Adam", "RMSProp", "Sgd"]
 
