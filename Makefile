@@ -46,8 +46,6 @@ imports: $(VENV)/checked
 	$(BIN)/lint-imports
 
 COMMA := ,
-# Fully optimised, instrumented kernels take minutes to compile.
-LIGHT := -DCMAKE_BUILD_TYPE= -DCMAKE_CXX_FLAGS=-O1
 SELFTEST := -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DHUBEL_MODULE=OFF -DHUBEL_SELFTEST=ON
 build_selftest = $(BIN)/cmake -S . -B $(BUILD)/$(1) $(SELFTEST) $(2) >/dev/null && \
 	$(BIN)/ninja -C $(BUILD)/$(1) selftest
@@ -57,9 +55,9 @@ selftest: $(VENV)/checked ## every kernel on every instruction set, against plai
 	$(BUILD)/selftest/selftest
 
 sanitize: $(VENV)/checked ## the same under the address, undefined-behaviour and thread sanitizers
-	$(call build_selftest,address,$(LIGHT) -DHUBEL_SANITIZE=address$(COMMA)undefined)
+	$(call build_selftest,address,-DHUBEL_SANITIZE=address$(COMMA)undefined)
 	$(BUILD)/address/selftest --small
-	$(call build_selftest,thread,$(LIGHT) -DHUBEL_SANITIZE=thread)
+	$(call build_selftest,thread,-DHUBEL_SANITIZE=thread)
 	$(BUILD)/thread/selftest --small
 
 neon: $(VENV)/checked ## the same for ARM, under an emulator, where the tools are installed

@@ -1,14 +1,6 @@
 // brgemm.h's contract over any Vector: a tile of C stays in registers while all products are added.
 #pragma once
 
-// Instrumented by a sanitizer, tiles of full height take many minutes to compile; lower ones run the same
-// lines.
-#if defined(HUBEL_LOW_TILES)
-constexpr int kMostTileRows = 4;
-#else
-constexpr int kMostTileRows = Vector::kTileRows;
-#endif
-
 template <class T, int kRows, int kVectors, bool kPartial, bool kAcross>
 struct Tile {
   // kAcross: neighbouring rows of A are neighbours in memory (row_step 1).
@@ -99,7 +91,7 @@ struct TileRow {
   }
 };
 
-template <class T, int kVectors, int kRows = kMostTileRows>
+template <class T, int kVectors, int kRows = Vector::kTileRows>
 static TileFunction<T> tile_of(int rows, bool partial, bool across) {
   if (rows == kRows) return TileRow<T, kRows, kVectors>::at(partial, across);
   if constexpr (kRows > 1)
@@ -110,7 +102,7 @@ static TileFunction<T> tile_of(int rows, bool partial, bool across) {
 
 template <class T, int kVectors = Vector::kTileVectors>
 static TileFunction<T> tile_of(int rows, int vectors, bool partial, bool across) {
-  if (vectors == kVectors) return tile_of<T, kVectors, kMostTileRows>(rows, partial, across);
+  if (vectors == kVectors) return tile_of<T, kVectors, Vector::kTileRows>(rows, partial, across);
   if constexpr (kVectors > 1)
     return tile_of<T, kVectors - 1>(rows, vectors, partial, across);
   else
@@ -127,7 +119,7 @@ static void brgemm(const Brgemm<T>& g) {
   constexpr int64_t kWide = Vector::kWidth * Vector::kTileVectors;
   const bool across = g.row_step == 1;
   // Rows are shared out evenly: 16 become 8 + 8, not 12 + 4, so that no tile starves the multipliers.
-  const int64_t tiles = pieces(g.rows, kMostTileRows);
+  const int64_t tiles = pieces(g.rows, Vector::kTileRows);
   for (int64_t panel = 0; panel * kPanel < g.columns; ++panel) {
     const int64_t width = lesser(g.columns - panel * kPanel, kPanel);
     for (int64_t column = 0; column < width; column += kWide) {
