@@ -6,6 +6,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <atomic>
 #include <stdexcept>
 
@@ -30,6 +31,11 @@ class Machine {
 
   const KernelTable& table() const { return *table_; }
   std::string isa() const { return table_->isa; }
+  double pair_rate() const {
+    for (int i = 0; i < kIsaCount; ++i)
+      if (kIsas[i].table() == table_) return kIsas[i].pair_rate();
+    return 0.0;
+  }
   int count() const { return threads_.count(); }
 
   // The engine's own memories come first, then what the caller brings, which is only read. The caller sees to
@@ -109,10 +115,15 @@ std::vector<std::tuple<std::string, bool>> instruction_sets() {
 }
 
 std::vector<std::tuple<std::string, int64_t, int64_t>> kernels() {
-  const KernelTable* table = kernels_for("generic");
   std::vector<std::tuple<std::string, int64_t, int64_t>> found;
-  for (int64_t i = 0; i < table->count; ++i)
-    found.emplace_back(table->kernels[i].name, table->kernels[i].operands, table->kernels[i].parameters);
+  for (int i = kIsaCount - 1; i >= 0; --i) {
+    const KernelTable* table = kIsas[i].table();
+    for (int64_t k = 0; k < table->count; ++k) {
+      const Kernel& kernel = table->kernels[k];
+      const std::tuple<std::string, int64_t, int64_t> row{kernel.name, kernel.operands, kernel.parameters};
+      if (std::find(found.begin(), found.end(), row) == found.end()) found.push_back(row);
+    }
+  }
   return found;
 }
 
@@ -129,6 +140,7 @@ NB_MODULE(_native, m) {
   nb::class_<Machine>(m, "Machine")
       .def(nb::init<const std::string&, int>(), nb::arg("isa"), nb::arg("threads"))
       .def_prop_ro("isa", &Machine::isa)
+      .def_prop_ro("pair_rate", &Machine::pair_rate)
       .def_prop_ro("threads", &Machine::count)
       .def("run", &Machine::run)
       .def("time", &Machine::time)

@@ -21,11 +21,15 @@ namespace hubel {
 
 constexpr int64_t kPanel = 32;
 
-// C and the gate are stored as T; the sums are floats.
-template <class T>
+// C and the gate are stored as T; numbers of type P are multiplied; the sums are floats.
+//
+// Where P is Bfloat16 (isa/pair_tile.h), numbers are multiplied in pairs: `inner` is even, `inner_step` 1,
+// and B holds numbers k and k + 1 of a column side by side, B_t[k/2·b_step + 2·j + k%2]. The bias is added
+// last.
+template <class T, class P = float>
 struct Brgemm {
-  const float* const* a;
-  const float* const* b;
+  const P* const* a;
+  const P* const* b;
   int64_t count;
   int64_t rows, columns, inner;
   int64_t row_step, inner_step;

@@ -76,11 +76,13 @@ struct Kernel {
   int64_t (*scratch)(const void* parameters);
 };
 
+// An instruction set's kernels; what it lacks it has from `base`, if there is one.
 struct KernelTable {
   const char* isa;
   const Kernel* kernels;
   int64_t count;
   int64_t (*multiply_adds)(int64_t rounds, float* number);  // see isa/ceiling.h
+  const KernelTable* (*base)();
 };
 
 }  // namespace hubel

@@ -10,9 +10,10 @@ namespace hubel {
 
 namespace {
 
-const Kernel& find(const KernelTable& table, const std::string& name) {
-  for (int64_t i = 0; i < table.count; ++i)
-    if (name == table.kernels[i].name) return table.kernels[i];
+const Kernel& find(const KernelTable& best, const std::string& name) {
+  for (const KernelTable* table = &best; table != nullptr; table = table->base ? table->base() : nullptr)
+    for (int64_t i = 0; i < table->count; ++i)
+      if (name == table->kernels[i].name) return table->kernels[i];
   throw std::invalid_argument("there is no kernel " + name);
 }
 

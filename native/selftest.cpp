@@ -4,7 +4,9 @@
 //
 // For every kernel and every instruction set of this build: cases against plain loops, bit for bit where
 // the arithmetic is exact and within a computed tolerance where it is not; writes outside an operand;
-// the same bits from one, two and three threads. One line a kernel and set, then the totals.
+// the same bits from one, two and three threads. Where the processor lacks AMX, its tiles are carried out in
+// software. One line a kernel and set, then the totals.
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -17,6 +19,7 @@
 #include "cpu.h"
 #include "selftest/case.h"
 #include "selftest/run.h"
+#include "selftest/tiles.h"
 #include "threads.h"
 
 namespace {
@@ -44,7 +47,7 @@ struct Totals {
 
   void add(const std::string& name, const char* isa, const Score& score) {
     const auto failed = static_cast<int64_t>(score.failures.size());
-    std::printf("%-28s %-8s %6lld cases%s\n", name.c_str(), isa,
+    std::printf("%-28s %-11s %6lld cases%s\n", name.c_str(), isa,
                 static_cast<long long>(score.passed + failed), failed > 0 ? "  FAILED" : "");
     for (size_t i = 0; i < score.failures.size() && i < kShown; ++i)
       std::printf("    %s\n", score.failures[i].c_str());
@@ -53,6 +56,29 @@ struct Totals {
     this->failed += failed;
   }
 };
+
+bool usable(const hubel::Isa& isa) {
+  static const bool tiles = selftest::emulate_tiles();
+  return isa.available() || (tiles && std::strcmp(isa.name, "amx") == 0);
+}
+
+bool has(const hubel::KernelTable& table, const std::string& kernel) {
+  for (int64_t k = 0; k < table.count; ++k)
+    if (kernel == table.kernels[k].name) return true;
+  return false;
+}
+
+// Every kernel of any set, in the order of the tables.
+std::vector<std::string> kernels() {
+  std::vector<std::string> names;
+  for (int i = hubel::kIsaCount - 1; i >= 0; --i) {
+    const hubel::KernelTable& table = *hubel::kIsas[i].table();
+    for (int64_t k = 0; k < table.count; ++k)
+      if (std::find(names.begin(), names.end(), table.kernels[k].name) == names.end())
+        names.push_back(table.kernels[k].name);
+  }
+  return names;
+}
 
 Score scored(int64_t cases, std::vector<std::string> failures) {
   return {cases - static_cast<int64_t>(failures.size()), std::move(failures)};
@@ -80,7 +106,7 @@ int main(int count, char** arguments) {
     ++cases[test.kernel];
     for (int i = 0; i < hubel::kIsaCount; ++i) {
       const hubel::Isa& isa = hubel::kIsas[i];
-      if (!isa.available()) continue;
+      if (!usable(isa) || !has(*isa.table(), test.kernel)) continue;
       Score& score = scores[test.kernel][isa.name];
       const std::string problem = selftest::run(*isa.table(), test, teams);
       if (problem.empty())
@@ -93,9 +119,7 @@ int main(int count, char** arguments) {
     for (const auto family : kFamilies) family(small, selftest::Emit(maps, take));
 
   Totals totals;
-  const hubel::KernelTable& table = *hubel::kernels_for("generic");
-  for (int64_t k = 0; k < table.count; ++k) {
-    const std::string name = table.kernels[k].name;
+  for (const std::string& name : kernels()) {
     if (!wanted.empty() && wanted.count(name) == 0) continue;
     if (cases[name] == 0) {
       totals.add(name, "-", {0, {"this kernel has no case"}});
@@ -103,10 +127,11 @@ int main(int count, char** arguments) {
     }
     for (int i = 0; i < hubel::kIsaCount; ++i) {
       const hubel::Isa& isa = hubel::kIsas[i];
-      if (isa.available()) {
+      if (!has(*isa.table(), name)) continue;
+      if (usable(isa)) {
         totals.add(name, isa.name, scores[name][isa.name]);
       } else {
-        std::printf("%-28s %-8s SKIPPED: the processor lacks it\n", name.c_str(), isa.name);
+        std::printf("%-28s %-11s SKIPPED: the processor lacks it\n", name.c_str(), isa.name);
         totals.skipped += cases[name];
       }
     }

@@ -354,6 +354,8 @@ def test_the_pictures_show_what_is_printed(name: str, place: Path) -> None:
     ):
         drawn.setdefault(y, []).append(html.unescape(text).replace("/home/you", "..."))
     command, *shown = squeezed(" ".join(parts) for parts in drawn.values())
+    # The instruction set is the machine's.
+    shown = [re.sub(r"native \(\w+", "native (...", line) for line in shown]
     _, made = hubel(shlex.split(command.removeprefix(PROMPT))[1:])
     problem = difference(shown, squeezed(made.splitlines()), measured=name in MEASURED)
     assert not problem, f"{problem}\nDraw it again: python docs/pictures.py"

@@ -34,7 +34,7 @@ namespace {
 
 const KernelTable* table() {
   static const KernelTable made{HUBEL_NAME(HUBEL_TARGET), kKernels, sizeof(kKernels) / sizeof(kKernels[0]),
-                                multiply_adds};
+                                multiply_adds, nullptr};
   return &made;
 }
 

@@ -5,7 +5,9 @@
 #include "share.h"
 #include "assemble.h"
 #include "layout.h"
+#include "sweep.h"
 #include "conv.h"
+#include "conv_grad.h"
 #include "depthwise.h"
 #include "narrow.h"
 #include "stem.h"
@@ -16,6 +18,7 @@
 #include "loss.h"
 #include "update.h"
 
+#define HUBEL_PAIR_KERNEL(name, operands, Parameters)
 #define HUBEL_KERNEL(name, operands, Parameters, sizes) static_assert(sizeof(Parameters) % 8 == 0);
 #define HUBEL_MAP_KERNEL(name, operands, Parameters, sizes) HUBEL_KERNEL(name, operands, Parameters, sizes)
 #define HUBEL_PARTS_KERNEL(name, operands, Parameters, sizes) HUBEL_KERNEL(name, operands, Parameters, sizes)
@@ -23,13 +26,10 @@
 #undef HUBEL_PARTS_KERNEL
 #undef HUBEL_MAP_KERNEL
 #undef HUBEL_KERNEL
-
-template <class T, class Parameters>
-static int64_t scratch_of(const void* parameters) {
-  return scratch<T>(*static_cast<const Parameters*>(parameters));
-}
+#undef HUBEL_PAIR_KERNEL
 
 static const Kernel kKernels[] = {
+#define HUBEL_PAIR_KERNEL(name, operands, Parameters)
 #define HUBEL_ROW(name, T, operands, Parameters, repeats, sizes, run) \
   {name, operands, sizeof(Parameters) / 8, repeats, sizes, run, scratch_of<T, Parameters>},
 #define HUBEL_KERNEL(name, operands, Parameters, sizes) \
@@ -44,4 +44,5 @@ static const Kernel kKernels[] = {
 #undef HUBEL_MAP_KERNEL
 #undef HUBEL_KERNEL
 #undef HUBEL_ROW
+#undef HUBEL_PAIR_KERNEL
 };

@@ -41,7 +41,7 @@ struct Narrow {
   }
   int64_t scratch() const {
     const int64_t numbers = product(slots(), turned()) + product(sweep.target.depth, made());
-    return Batch::bytes(p.taps()) + product(slots(), sizeof(int64_t)) + product(numbers, 4) + kLine;
+    return Batch<>::bytes(p.taps()) + product(slots(), sizeof(int64_t)) + product(numbers, 4) + kLine;
   }
 
   // One row of the source as [channel][column][image], zeros outside.
@@ -126,7 +126,7 @@ static void narrow(const Call& call, Threads& threads) {
   const int64_t rows = target.blocks() * target.height;
   const int64_t tasks = lesser(rows, greater(kNarrowTasks, 2 * target.blocks()));
   threads.each_worker(tasks, [&](int64_t task, int worker) {
-    Batch batch(threads.scratch(worker), p.taps());
+    Batch<> batch(threads.scratch(worker), p.taps());
     auto* held = reinterpret_cast<int64_t*>(batch.b + p.taps());
     float* turned = reinterpret_cast<float*>(held + work.slots());
     float* sums = turned + work.slots() * work.turned();

@@ -12,6 +12,11 @@ static int64_t scratch(const Parameters&) {
   return 0;
 }
 
+template <class T, class Parameters>
+static int64_t scratch_of(const void* parameters) {
+  return scratch<T>(*static_cast<const Parameters*>(parameters));
+}
+
 constexpr int64_t kLine = 64;  // bytes
 
 constexpr int64_t kTaskNumbers = 32768;
@@ -61,6 +66,22 @@ static void store(Vector value, T* p, int width) {
     value.store(p, width);
 }
 
+// A row of maps of T as numbers of type P: where it lies, or a copy of it in `room`.
+template <class T>
+static const T* read_as(const T* row, int64_t, T*) {
+  return row;
+}
+
+[[maybe_unused]] static const float* read_as(const Bfloat16* row, int64_t size, float* room) {
+  int64_t i = 0;
+  for (; i + Vector::kWidth <= size; i += Vector::kWidth) Vector::load(row + i).store(room + i);
+  for (; i < size; ++i) room[i] = widened(row[i]);
+  return room;
+}
+
+template <class T, class P = float>
+constexpr bool kCopied = sizeof(T) != sizeof(P);
+
 // Calls work(at, width) for every vector of `count` numbers.
 template <class Work>
 static void by_vectors(int64_t count, const Work& work) {
@@ -102,4 +123,19 @@ static void map_rows(Threads& threads, int64_t rows, int64_t depth, const Map& m
       });
     }
   });
+}
+
+// Adds rows of T to sum; four sums grow side by side, so that none waits for its last addition.
+template <class T>
+static void add_rows(const T* rows, int64_t count, int64_t depth, float* sum) {
+  for (int64_t k = 0; k < depth; k += Vector::kWidth) {
+    const int width = static_cast<int>(lesser(Vector::kWidth, depth - k));
+    Vector part[4] = {load(sum + k, width), Vector::zero(), Vector::zero(), Vector::zero()};
+    const T* from = rows + k;
+    int64_t row = 0;
+    for (; row + 4 <= count; row += 4)
+      for (int i = 0; i < 4; ++i, from += depth) part[i] = part[i] + load(from, width);
+    for (; row < count; ++row, from += depth) part[0] = part[0] + load(from, width);
+    store((part[0] + part[1]) + (part[2] + part[3]), sum + k, width);
+  }
 }

@@ -103,7 +103,7 @@ struct StemRows {
 template <class T>
 static int64_t scratch(const StemCall& given) {
   const ConvCall& p = given.conv;
-  return Batch::bytes(p.block) + StemRows::bytes(p) + (kCopied<T> ? product(p.y().row(), 4) : 0);
+  return Batch<>::bytes(p.block) + StemRows::bytes(p) + (kCopied<T> ? product(p.y().row(), 4) : 0);
 }
 
 template <class T>
@@ -139,7 +139,7 @@ static void stem(const Call& call, Threads& threads) {
   const Maps to = p.y();
   const int64_t rows = to.blocks() * to.height;
   threads.each_worker(given.chunks, [&](int64_t chunk, int worker) {
-    Batch batch(threads.scratch(worker), p.block);
+    Batch<> batch(threads.scratch(worker), p.block);
     const StemRows x{p, reinterpret_cast<float*>(batch.b + p.block)};
     for (int64_t row = rows * chunk / given.chunks; row < rows * (chunk + 1) / given.chunks; ++row) {
       const int64_t b = row / to.height, oy = row % to.height;
@@ -190,7 +190,7 @@ static void stem_weight_grad(const Call& call, Threads& threads) {
   float* partial = partial_bias + given.chunks * p.filters;
   float* bias = p.has_bias ? call.at<float>(4) : nullptr;
   threads.each_worker(given.chunks, [&](int64_t chunk, int worker) {
-    Batch batch(threads.scratch(worker), p.block);
+    Batch<> batch(threads.scratch(worker), p.block);
     const StemRows x{p, reinterpret_cast<float*>(batch.b + p.block)};
     float* copy = x.room + p.block * x.numbers();
     float* sum = partial + chunk * weights;
@@ -199,7 +199,7 @@ static void stem_weight_grad(const Call& call, Threads& threads) {
     for (int64_t k = 0; k < p.filters; ++k) bias_sum[k] = 0.0f;
     for (int64_t row = rows * chunk / given.chunks; row < rows * (chunk + 1) / given.chunks; ++row) {
       const int64_t b = row / from.height, oy = row % from.height;
-      const float* dy = as_floats(call.at<T>(1) + from.at(b, oy, 0), from.row(), copy);
+      const float* dy = read_as(call.at<T>(1) + from.at(b, oy, 0), from.row(), copy);
       read_stem<T>(call, x, b, oy);
       const int64_t x_step = p.stride_x * x.step(), dy_step = from.pixel();
       for (int64_t image = 0; image < p.block; ++image) {

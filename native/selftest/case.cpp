@@ -75,16 +75,24 @@ void Emit::operator()(const Case& test) const {
   for (Operand& operand : twin.operands) {
     if (!operand.map) continue;
     any = true;
-    const Floats before = numbers_of<float>(operand.before);
-    const std::vector<uint16_t> narrow = to_bfloat16(before);
-    const Floats held = from_bfloat16(narrow);
-    for (size_t i = 0; i < before.size(); ++i)
-      if (held[i] != before[i] && !std::isnan(before[i]))
-        throw std::logic_error(twin.kernel + ": a map is given numbers that are not stored()");
-    operand.before = bytes_of(narrow);
-    operand.number = Operand::Number::kBfloat16;
+    operand = as_bfloat16(operand);
   }
   if (any) take_(twin);
+}
+
+Operand as_bfloat16(Operand operand) {
+  const Floats before = numbers_of<float>(operand.before);
+  if (!is_bfloat16(before)) throw std::logic_error("a map is given numbers that are not stored()");
+  operand.before = bytes_of(to_bfloat16(before));
+  operand.number = Operand::Number::kBfloat16;
+  return operand;
+}
+
+bool is_bfloat16(const Floats& values) {
+  const Floats held = from_bfloat16(to_bfloat16(values));
+  for (size_t i = 0; i < values.size(); ++i)
+    if (held[i] != values[i] && !std::isnan(values[i])) return false;
+  return true;
 }
 
 Floats Emit::stored(Floats values) const {

@@ -83,6 +83,7 @@ Operand given_bytes(const std::vector<T>& values) {
 // Bfloat16 numbers next to these floats, of two equally near the even one; and what they stand for.
 std::vector<uint16_t> to_bfloat16(const Floats& values);
 Floats from_bfloat16(const std::vector<uint16_t>& values);
+bool is_bfloat16(const Floats& values);
 
 // What a kernel makes; before it runs, every byte is 0xff, which is NaN.
 Operand made(const Floats& values, const Doubles& allowed = {});
@@ -101,6 +102,8 @@ Operand changed(const Doubles& before, const Doubles& after, const Doubles& allo
 Operand given_map(const Floats& values);
 Operand made_map(const Floats& values, const Doubles& allowed = {});
 Operand changed_map(const Floats& before, const Floats& after);
+// An operand of floats as bfloat16 numbers, which its floats must be before the kernel runs.
+Operand as_bfloat16(Operand operand);
 Operand workspace(int64_t bytes);
 Operand left_out();
 

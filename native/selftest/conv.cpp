@@ -29,6 +29,9 @@ std::vector<Cut> cuts(const Shape& s, int64_t rows) {
   return found;
 }
 
+// Fewer for pairs, whose instructions may be carried out in software: the sweep is that of the others.
+std::vector<Cut> pair_cuts(const Shape& s) { return {{1, 1}, {3, s.groups == 1 ? 2 : 1}}; }
+
 // y = relu(x ∗ W + bias), with the magnitudes that bound its rounding where `real`.
 void forward(const Shape& s, const Numbers& n, bool real, const Emit& emit) {
   const size_t size = static_cast<size_t>(s.images * s.out_height * s.out_width * s.filters);
@@ -62,6 +65,14 @@ void forward(const Shape& s, const Numbers& n, bool real, const Emit& emit) {
           parameters.push_back(0);
           emit({"narrow", what, parameters, {x, given(n.weight), biases, left_out(), made_y}});
         }
+        if (packed && s.group_depth() % 2 == 0 && is_bfloat16(n.x) && is_bfloat16(n.weight))
+          for (const Cut& cut : pair_cuts(s))
+            emit({"pair_conv",
+                  what + cut.text(),
+                  cut.behind(s.parameters(bias, relu, false, true)),
+                  {as_bfloat16(given(x_blocks(s, n.x))),
+                   as_bfloat16(given(paired(panels(s, n.weight, false)))), biases,
+                   as_bfloat16(made(y_blocks(s, rounded(y)), real ? allowed : Doubles{}))}});
         for (const Cut& cut : cuts(s, s.images / s.block * s.out_height))
           emit({"conv",
                 s.text() + cut.text() + (bias ? ", bias" : "") + (relu ? ", relu" : "") +
@@ -93,6 +104,14 @@ void input_grad(const Shape& s, const Numbers& n, const Emit& emit) {
       parameters.push_back(1);
       emit({"narrow", what + ", backward", parameters, {dy, weight, left_out(), gates, made_dx}});
     }
+    if (s.group_filters() % 2 == 0 && is_bfloat16(n.dy))
+      for (const Cut& cut : pair_cuts(s))
+        emit({"pair_conv_input_grad",
+              what + cut.text(),
+              cut.behind(s.parameters(false, false, gate, true)),
+              {as_bfloat16(given(y_blocks(s, n.dy))), as_bfloat16(given(paired(panels(s, n.weight, true)))),
+               gate ? as_bfloat16(given(x_blocks(s, n.gate))) : left_out(),
+               as_bfloat16(made(x_blocks(s, rounded(dx))))}});
     for (const Cut& cut : cuts(s, s.images / s.block * s.height))
       emit({"conv_input_grad",
             s.text() + cut.text() + (gate ? ", gate" : ""),
@@ -120,6 +139,13 @@ void weight_grad(const Shape& s, const Numbers& n, const Emit& emit) {
                workspace(chunks * (s.weights() + s.filters) * 4), made(rounded(dweight)),
                bias ? made(rounded(dbias)) : left_out()}});
       }
+      if (s.groups == 1 && s.block == 16)
+        emit({"pair_conv_weight_grad",
+              s.text() + cut.text() + (bias ? ", bias" : ""),
+              cut.behind(s.parameters(bias, false, false, true)),
+              {as_bfloat16(given(x_blocks(s, n.x))), as_bfloat16(given(y_blocks(s, n.dy))),
+               workspace(chunks * (s.weights() + s.filters) * 4), made(rounded(dweight)),
+               bias ? made(rounded(dbias)) : left_out()}});
       emit({"conv_weight_grad",
             s.text() + cut.text() + (bias ? ", bias" : ""),
             cut.behind(s.parameters(bias, false, false, true)),
@@ -202,6 +228,12 @@ void special(Random& random, const Emit& emit) {
   real.weight = random.real(apart.weights(), 1.0);
   real.bias = random.real(apart.filters, 1.0);
   forward(apart, real, true, emit);
+  const Shape deep = Shape{16, 16, 4, 6, 66, 40, 3, 3, 1, 1, 1, 1}.whole();
+  const auto held = [](const Floats& numbers) { return from_bfloat16(to_bfloat16(numbers)); };
+  real.x = held(random.real(deep.images * deep.height * deep.width * deep.depth, 1.0));
+  real.weight = held(random.real(deep.weights(), 1.0));
+  real.bias = random.real(deep.filters, 1.0);
+  forward(deep, real, true, emit);
 }
 
 }  // namespace
@@ -269,6 +301,20 @@ void conv_cases(bool small, const Emit& emit) {
     all({16, 16, 9, 9, 33, 70, 3, 3, 2, 2, 1, 1}, random, emit);
     all({32, 16, 8, 8, 16, 32, 3, 3, 1, 1, 1, 1}, random, emit);
   }
+  // Pairs of numbers: every height of a tile, sums in one piece and in several, odd widths, strides, and
+  // windows that hang over.
+  for (int64_t width = 1; width <= (small ? 5 : 36); ++width)
+    all({1, 1, 2, width, 6, 33, 1, 3, 1, 1, 0, 1}, random, emit);
+  for (const int64_t depth : {2, 16, 30, 32, 34, 48, 66}) {
+    all({16, 16, 3, 3, depth, 18, 3, 3, 1, 1, 1, 1}, random, emit);
+    all({16, 16, 2, 5, 6, depth, 3, 3, 1, 1, 1, 1}, random, emit);
+  }
+  all({32, 16, 5, 7, 10, 34, 3, 3, 2, 2, 1, 1}, random, emit);
+  all({32, 16, 6, 5, 4, 6, 2, 3, 1, 1, 1, 2, 2, 2}, random, emit);
+  all({16, 16, 5, 6, 4, 8, 3, 3, 2, 2, 0, 0, 1, 1, 1, 3, 3}, random, emit);
+  all({32, 16, 1, 1, 40, 50, 1, 1}, random, emit);
+  all({16, 16, 4, 3, 6, 12, 4, 3}, random, emit);
+  if (!small) all({16, 16, 3, 40, 4, 6, 3, 3, 1, 1, 1, 1}, random, emit);  // rows longer than one pass
   special(random, emit);
 }
 

@@ -1,5 +1,5 @@
 // Maps to blocks and back, channels copied, and weights laid into panels.
-#include "case.h"
+#include "shape.h"
 
 namespace selftest {
 
@@ -53,11 +53,13 @@ void weights(int64_t taps, int64_t depth, int64_t filters, int64_t groups, bool 
             const int64_t channel = backward ? j : i, filter = backward ? i : j;
             packed.push_back(j < columns ? weight[(t * c + channel) * filters + g * k + filter] : 0.0f);
           }
-  emit({"pack_weights",
-        std::to_string(taps) + " taps, " + std::to_string(depth) + " to " + std::to_string(filters) + " in " +
-            std::to_string(groups) + " groups" + (backward ? ", backward" : ""),
-        {taps, depth, filters, groups, backward},
-        {given(weight), made(packed)}});
+  const std::string what = std::to_string(taps) + " taps, " + std::to_string(depth) + " to " +
+                           std::to_string(filters) + " in " + std::to_string(groups) + " groups" +
+                           (backward ? ", backward" : "");
+  const Words parameters{taps, depth, filters, groups, backward};
+  emit({"pack_weights", what, parameters, {given(weight), made(packed)}});
+  if (inner % 2 == 0)
+    emit({"pair_weights", what, parameters, {given(weight), made_bytes(to_bfloat16(paired(packed)))}});
 }
 
 }  // namespace

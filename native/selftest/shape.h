@@ -88,6 +88,16 @@ inline Floats panels(const Shape& s, const Floats& weight, bool backward) {
   return packed;
 }
 
+// The same in pairs: numbers of two neighbouring rows of a panel side by side.
+inline Floats paired(const Floats& packed) {
+  Floats made(packed.size());
+  for (size_t at = 0; at < packed.size(); ++at) {
+    const size_t row = at / 32, column = at % 32;
+    made[row / 2 * 64 + 2 * column + row % 2] = packed[at];
+  }
+  return made;
+}
+
 struct Numbers {
   Floats x, weight, bias, dy, gate;
 };

@@ -54,8 +54,8 @@ class Model:
     or (N, H, W) for a depth of 1, uint8 or float32. A model that was never trained takes their
     numbers as they are; training sets a preprocessing that every later call applies. `classes` are
     the names of the scores in order, `resize` how images of other sizes are to be brought to the
-    network's. `engine` "native" is fast and computes in `precision`, "reference" is plain NumPy
-    in float64.
+    network's. `engine` "native" is fast and computes in `precision`: "float32", "bfloat16", or
+    "auto" for the one that is faster here; "reference" is plain NumPy in float64.
 
     >>> model = Model("fc2", (1, 1, 1), engine="reference")
     >>> model.set_parameters({"fc1.weight": [[1.0, 2.0]]})
@@ -105,7 +105,7 @@ class Model:
         self.network = net
         self.seed = seed
         self.initialisation = initialisation
-        self.precision = precision
+        self.precision = engines.settled(precision, engine)
         self.resize: Resize = resize
         self.preprocess: Preprocess | None = None
         self.settings: Settings | None = None
@@ -113,7 +113,7 @@ class Model:
         self._fingerprint = ""
         self._resumable = False
         self.classes = classes
-        self.session = engines.start(engine, threads, precision)
+        self.session = engines.start(engine, threads, self.precision)
 
     def __repr__(self) -> str:
         text = shorten(" ".join(self.network.text.split()), 60, placeholder=" …")

@@ -26,6 +26,16 @@ def test_a_net_is_timed_in_one_line(hubel: Hubel) -> None:
     assert row.startswith(f"{NET}  8×8×3 ")
 
 
+def test_auto_says_what_it_settled_for(hubel: Hubel) -> None:
+    said = hubel("bench", "--net", NET, *SMALL, "--seconds", "0", "--precision", "auto")
+    faster = {"float32": "no faster", "bfloat16": "faster"}
+    settled = re.search(
+        r"(float32|bfloat16), since bfloat16 is multiplied ([a-z ]+) here", said.out
+    )
+    assert settled is not None
+    assert faster[settled[1]] == settled[2]
+
+
 def test_json_gives_seconds_that_are_all_there(hubel: Hubel) -> None:
     said = hubel("bench", "--net", NET, *SMALL, "--seconds", "0", "--json")
     found = json.loads(said.out)

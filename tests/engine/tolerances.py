@@ -50,6 +50,7 @@ def deviations(
     eps: float,
     kept: Sequence[str] = (),
     precision: Precision | None = None,
+    pair_rate: float = 0.0,
 ) -> dict[str, list[Array]]:
     """What rounding does to each output and each of the `kept` persistent values, in four runs;
     with a `precision` in the compiled engine.
@@ -58,14 +59,17 @@ def deviations(
     eps on every number that a node makes and eps·√length, what a sum of that length collects, on
     every number that it adds up. Where the compiled engine's program has Winograd's algorithm, it
     is that one's sums that are off; where it stores maps as bfloat16, each number of a map is off
-    by up to half the distance to the next.
+    by up to half the distance to the next, and where it multiplies pairs, each weight.
     """
-    calls = make(graph, len(fed["input"]), precision=precision).calls if precision else ()
+    program = make(graph, len(fed["input"]), None, precision, pair_rate) if precision else None
+    calls = (*program.first, *program.calls) if program else ()
     transformed = frozenset(call.node for call in calls if "winograd" in call.kernel)
+    paired = frozenset(call.node for call in calls if call.kernel == "pair_weights")
     exact = _outcome(ReferenceSession(), graph, values, fed, kept)
     found: dict[str, list[Array]] = {name: [] for name in exact}
     for seed in range(4):
-        noisy = _outcome(_NoisySession(eps, seed, transformed, precision), graph, values, fed, kept)
+        session = _NoisySession(eps, seed, transformed, paired, precision)
+        noisy = _outcome(session, graph, values, fed, kept)
         for name in exact:
             found[name].append(noisy[name] - exact[name])
     return found
@@ -86,13 +90,19 @@ class _NoisySession(ReferenceSession):
     """The reference with rounding errors of a chosen size."""
 
     def __init__(
-        self, eps: float, seed: int, transformed: Set[str], precision: Precision | None
+        self,
+        eps: float,
+        seed: int,
+        transformed: Set[str],
+        paired: Set[str],
+        precision: Precision | None,
     ) -> None:
         super().__init__()
         self._eps = eps
         self._rng = np.random.default_rng(seed)
         self._winograd = Winograd(eps, self._rng)
         self._transformed = transformed
+        self._paired = paired
         self._precision = precision
 
     def run(self, graph: Graph, feeds: Feeds) -> dict[str, Array]:
@@ -108,6 +118,8 @@ class _NoisySession(ReferenceSession):
             for name in node.inputs:
                 if graph[name].dtype == "real":
                     read[name] = self._rounded(arrays[name], length)
+                if node.name in self._paired and graph[name].role == "parameter":
+                    read[name] = self._moved(read[name], HALF_BFLOAT16)
         super()._run_node(graph, node, read, batch)
         if node.name in self._transformed:
             read[node.outputs[0]] = self._transform(graph, node, arrays)

@@ -93,6 +93,22 @@ def test_sizes_are_the_compiled_kernels_own() -> None:
     assert POINTS == 36
 
 
+def test_pairs_are_multiplied_where_that_is_faster() -> None:
+    for direction in DIRECTIONS:
+        slow, fast = (choose(Problem(conv(), direction, pair_rate=rate)) for rate in (0.5, 5.0))
+        assert (slow.algorithm, fast.algorithm) == ("winograd", "pairs")
+        assert "pairs" not in choose(Problem(conv(), direction)).costs
+
+
+def test_pairs_need_an_even_sum_and_places_sixteen_images() -> None:
+    odd, single = conv(depth=63), conv(images=1)
+    costs = [choose(Problem(odd, each, pair_rate=5.0)).costs for each in DIRECTIONS]
+    assert ["pairs" in each for each in costs] == [False, True, True]
+    costs = [choose(Problem(single, each, pair_rate=5.0)).costs for each in DIRECTIONS]
+    assert ["pairs" in each for each in costs] == [True, True, False]
+    assert "pairs" not in choose(Problem(replace(conv(), groups=2), "forward", pair_rate=5.0)).costs
+
+
 def only(conv: Convolution, direction: Direction = "forward") -> str:
     return choose(Problem(conv, direction)).algorithm
 

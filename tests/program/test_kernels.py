@@ -77,6 +77,7 @@ def test_every_kernel_is_called_for_some_operation() -> None:
         whole = with_gradients(lossy, ["input"])
         for precision in PRECISIONS:
             used.update(call.kernel for call in make(whole, 32, precision=precision).calls)
+        used.update(call.kernel for call in make(graph, 32, None, "bfloat16", 1e6).calls)
     assert used == set(KERNELS) - {"assemble"}
 
 

@@ -50,7 +50,7 @@ def bench(
         typer.Option("--batch", "-b", "--batch-size", min=1, help="Images in a step. [128]"),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="The numbers that the engine computes in.")
+        str, typer.Option(help="How maps are stored: float32, bfloat16 or auto.")
     ] = "float32",
     threads: Annotated[int | None, typer.Option(help="Threads. [all]")] = None,
     seconds: Annotated[float, typer.Option(min=0.0, help="How long each measurement takes.")] = 1.0,
@@ -75,11 +75,11 @@ def bench(
         "version": __version__,
         "isa": session.isa,
         "threads": session.threads,
-        "precision": precision,
+        "precision": models[0].precision,
         "peak_gflops": peak / 1e9,
     }
     if not json:
-        print(engine_line(models[0], "native"))
+        print(engine_line(models[0], "native", precision))
         print(f"Peak {peak / 1e9:,.0f} GFLOP/s: float32 multiply-adds on registers alone")
     if explain is None:
         _speeds(jobs, models, seconds, peak, facts if json else None)

@@ -23,7 +23,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1)] = 256,
     engine: Annotated[str, typer.Option(help="native or reference.")] = "native",
     precision: Annotated[
-        str, typer.Option(help="How maps are stored: float32 or bfloat16.")
+        str, typer.Option(help="How maps are stored: float32, bfloat16 or auto.")
     ] = "float32",
     threads: Annotated[int | None, typer.Option(help="Threads. [all]")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -42,7 +42,7 @@ def evaluate(
     trained = load(model_file(model), engine=engine, precision=precision, threads=threads)
     dataset = load_for(trained, data, data_dir)
     if not quiet:
-        say(engine_line(trained, engine), *data_lines(dataset))
+        say(engine_line(trained, engine, precision), *data_lines(dataset))
     name, images, classes = chosen_split(trained, dataset, split)
     measured = trained.measure(images, classes, batch_size)
     by_class = dict(zip(trained.classes, measured.per_class, strict=True))

@@ -18,7 +18,7 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
     engine: Annotated[str, typer.Option(help="native or reference.")] = "native",
     precision: Annotated[
-        str, typer.Option(help="How maps are stored: float32 or bfloat16.")
+        str, typer.Option(help="How maps are stored: float32, bfloat16 or auto.")
     ] = "float32",
     threads: Annotated[int | None, typer.Option(help="Threads. [all]")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

@@ -10,6 +10,7 @@ import numpy as np
 
 from hubel import __version__
 from hubel.data.dataset import Dataset
+from hubel.engine import AUTO
 from hubel.graph.shape import describe
 from hubel.model import Model
 from hubel.network import Network
@@ -34,10 +35,13 @@ DEFAULT = "default"
 """The name of a network that nobody named."""
 
 
-def engine_line(model: Model, engine: str) -> str:
-    """The version, the engine with its instruction set, and the threads."""
+def engine_line(model: Model, engine: str, wanted: str) -> str:
+    """The version, the engine with its instruction set, the threads; `wanted` is the precision."""
     isa = getattr(model.session, "isa", None)
     arithmetic = f"{isa}, {model.precision}" if isa else "NumPy, float64"
+    if isa and wanted == AUTO:
+        faster = model.precision == "bfloat16"
+        arithmetic += f", since bfloat16 is multiplied {'' if faster else 'no '}faster here"
     threads = getattr(model.session, "threads", 1)
     return (
         f"Hubel {__version__}, engine {engine} ({arithmetic}), "

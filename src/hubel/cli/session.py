@@ -91,7 +91,7 @@ def started(
     title = Path(data.name).name if name == report.DEFAULT else f"{Path(data.name).name}-{name}"
     folder = create(fixed.get("out", Path("runs")), fixed.get("name", title))
     if not quiet:
-        _announce(model, engine, data, name, folder)
+        _announce(model, engine, fixed.get("precision", ""), data, name, folder)
     about = _about(model, engine, data, name, source)
     return Run(model, engine, data, events, folder, about)
 
@@ -159,7 +159,7 @@ def resumed(
     data = source.load(quiet)
     events = model.train(data, resume=True, **choices)
     if not quiet:
-        _announce(model, engine, data, str(kept["net"]["name"]), folder)
+        _announce(model, engine, "", data, str(kept["net"]["name"]), folder)
     return Run(model, engine, data, events, folder, kept)
 
 
@@ -272,9 +272,11 @@ def _reading(done: int, total: int) -> None:
     print(f"\rReading images: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
 
 
-def _announce(model: Model, engine: str, data: Dataset, name: str, folder: Path) -> None:
+def _announce(
+    model: Model, engine: str, precision: str, data: Dataset, name: str, folder: Path
+) -> None:
     say(
-        report.engine_line(model, engine),
+        report.engine_line(model, engine, precision),
         *report.data_lines(data),
         *report.net_lines(model.network, name),
         report.run_line(folder),

@@ -81,7 +81,7 @@ def train(
     time: Annotated[str | None, _option("Stop after 30s, 10m or 2h. [never]", "--time")] = None,
     engine: Annotated[str | None, _option("native or reference. [native]")] = None,
     precision: Annotated[
-        str | None, _option("How maps are stored: float32 or bfloat16. [float32]")
+        str | None, _option("How maps are stored: float32, bfloat16 or auto. [float32]")
     ] = None,
     threads: Annotated[int | None, _option("Threads; results do not depend on it. [all]")] = None,
     name: Annotated[str | None, _option("Name of the run folder. [data-net]")] = None,

@@ -6,10 +6,34 @@ from hubel.engine.session import Array, Feeds, Session
 from hubel.errors import UsageError
 from hubel.program.program import Precision
 
-__all__ = ["ENGINES", "PRECISIONS", "Array", "Feeds", "Session", "start"]
+__all__ = ["AUTO", "ENGINES", "PRECISIONS", "Array", "Feeds", "Session", "settled", "start"]
 
 ENGINES = ("native", "reference")
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+
+AUTO = "auto"
+"""The precision that settles for what the machine multiplies fastest."""
+
+
+def settled(precision: str, engine: str = "native") -> Precision:
+    """The precision that is meant; AUTO is bfloat16 where the processor multiplies it faster.
+
+    Raises UsageError for one that does not exist.
+
+    >>> settled("bfloat16")
+    'bfloat16'
+    """
+    if precision == AUTO:
+        if engine != "native":
+            return "float32"
+        from hubel.engine.native import pair_rate
+
+        return "bfloat16" if pair_rate() > 1 else "float32"
+    chosen = next((known for known in PRECISIONS if known == precision), None)
+    if chosen is None:
+        known = ", ".join((*PRECISIONS, AUTO))
+        raise UsageError(f"there is no precision {precision!r}", hint=f"use one of {known}")
+    return chosen
 
 
 def start(
@@ -20,11 +44,7 @@ def start(
     `precision` is the native engine's; the reference always computes in float64. Raises UsageError
     for an engine or a precision that does not exist.
     """
-    chosen = next((known for known in PRECISIONS if known == precision), None)
-    if chosen is None:
-        raise UsageError(
-            f"there is no precision {precision!r}", hint=f"use one of {', '.join(PRECISIONS)}"
-        )
+    chosen = settled(precision, engine)
     if engine == "reference":
         from hubel.engine.reference import ReferenceSession
 

@@ -21,7 +21,7 @@ from hubel.program.make import make
 from hubel.program.program import ALIGNMENT, Buffer, Call, Memory, Precision, Program
 from hubel.records import dataclass
 
-__all__ = ["CallTime", "NativeSession", "instruction_sets"]
+__all__ = ["CallTime", "NativeSession", "instruction_sets", "pair_rate"]
 
 OWN: tuple[Memory, ...] = ("arena", "store", "prepared", "scalars", "results")
 GIVEN: tuple[Memory, ...] = ("input", "labels")
@@ -41,6 +41,11 @@ _PEAK_RUNS, _PEAK_SECONDS = 24, 0.01
 def instruction_sets() -> tuple[str, ...]:
     """The instruction sets that this build and this processor both have, best first."""
     return tuple(name for name, available in _native.instruction_sets() if available)
+
+
+def pair_rate() -> float:
+    """How fast this processor multiplies pairs of bfloat16 numbers, by floats; 0 for no such."""
+    return NativeSession(1).pair_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,8 @@ class NativeSession:
         except RuntimeError as error:
             raise HubelError(f"the system gave no threads: {error}", hint="use fewer") from error
         self.precision = precision
+        # Products of pairs of bfloat16 numbers in the time of one of floats; 0 for no such.
+        self.pair_rate = self._machine.pair_rate
         self._lock = RLock()
         _SESSIONS.add(self)
         self._placed: dict[str, tuple[Buffer, tuple[int, ...]]] = {}
@@ -259,7 +266,7 @@ class NativeSession:
             store = {
                 name: buffer for name, (buffer, _) in self._placed.items() if name in graph.values
             }
-            program = make(graph, batch, store, self.precision)
+            program = make(graph, batch, store, self.precision, self.pair_rate)
             sizes = [program.sizes[name] for name in MEMORIES]
             first, compiled = (
                 _native.Program(self._machine, _steps(program, calls), sizes)

@@ -19,7 +19,7 @@ __all__ = [
     "tiles_of",
 ]
 
-Algorithm: TypeAlias = Literal["direct", "winograd", "depthwise", "stem", "narrow"]
+Algorithm: TypeAlias = Literal["direct", "winograd", "depthwise", "stem", "narrow", "pairs"]
 
 Direction: TypeAlias = Literal["forward", "backward", "weights"]
 """The outputs, the gradient by the inputs, or the gradient by the weights."""
@@ -60,6 +60,18 @@ MOVED = 32.0
 PASSED = 4.0
 """One product of a depthwise convolution, which waits for memory."""
 
+PAIR_DEPTH = 32
+"""Numbers of a sum that an instruction on pairs takes at most: fewer take as long."""
+
+FINISHED = 8.0
+"""Bringing one sum of pairs from the tile that held it to the map."""
+
+PAIRED = 16.0
+"""Copying one bfloat16 number to where its pair is, or across."""
+
+PAIRED_IMAGES = 16
+"""Images of a block whose places can be paired."""
+
 FEW_CHANNELS = 8
 """Channels up to which a convolution that reads or makes them has algorithms of its own."""
 
@@ -69,13 +81,15 @@ class Problem:
     """A convolution and what is asked of it.
 
     `prepared` says that weights are laid out once, not at every step; `images` that x is the
-    network's input, which lies there plain.
+    network's input, which lies there plain. `pair_rate` is how many products of pairs of bfloat16
+    numbers the processor makes in the time of one of floats; 0 where none are to be made.
     """
 
     conv: Convolution
     direction: Direction
     prepared: bool = False
     images: bool = False
+    pair_rate: float = 0.0
 
     @property
     def places(self) -> int:
@@ -193,6 +207,28 @@ def _narrow(problem: Problem) -> float:
     return products + problem.places * (inner + 2 * made) * MOVED
 
 
+def _pairs_apply(problem: Problem) -> bool:
+    conv = problem.conv
+    if problem.pair_rate == 0 or conv.groups > 1:
+        return False
+    if problem.direction == "weights":
+        return conv.block == PAIRED_IMAGES
+    return problem.sides[0] % 2 == 0
+
+
+def _pairs(problem: Problem) -> float:
+    conv = problem.conv
+    inner, columns = problem.sides
+    products = float(problem.taps * problem.places * _vectors(columns))
+    if problem.direction == "weights":
+        moved = conv.images * conv.height * conv.width * inner + problem.places * columns
+        products *= _vectors(inner) / ACROSS_SHARE
+        return products / problem.pair_rate + moved * PAIRED
+    row = conv.out_width * conv.block
+    products *= -(-inner // PAIR_DEPTH) * PAIR_DEPTH * (row + SHORT_ROW) / row / SHARE
+    return products / problem.pair_rate + problem.places * _vectors(columns) * FINISHED
+
+
 ALGORITHMS: Mapping[Algorithm, tuple[Callable[[Problem], bool], Callable[[Problem], float]]] = (
     MappingProxyType(
         {
@@ -201,6 +237,7 @@ ALGORITHMS: Mapping[Algorithm, tuple[Callable[[Problem], bool], Callable[[Proble
             "depthwise": (_depthwise_applies, _depthwise),
             "stem": (_stem_applies, _stem),
             "narrow": (_narrow_applies, _narrow),
+            "pairs": (_pairs_apply, _pairs),
         }
     )
 )

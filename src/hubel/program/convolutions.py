@@ -100,7 +100,7 @@ def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
     images = _is_images(lowering, x)
     given, x = _as_vectors(lowering, _convolution(lowering, conv, x), x)
     given = replace(given, has_bias=len(others))
-    chosen = choose(Problem(given, "forward", lowering.prepared, images))
+    chosen = choose(Problem(given, "forward", lowering.prepared, images, lowering.pair_rate))
     match chosen.algorithm:
         case "depthwise":
             lowering.call("depthwise", (x, weight, bias, y), replace(given, packed=0))
@@ -120,6 +120,10 @@ def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
             weights = _pack(lowering, given, weight, False) if packs else weight
             cut = _cut(given, given.out_height, given.filters)
             lowering.call("conv", (x, weights, bias, y), cut)
+        case "pairs":
+            weights = _pack(lowering, given, weight, False, pairs=True)
+            cut = _cut(replace(given, packed=1), given.out_height, given.filters)
+            lowering.call("pair_conv", (x, weights, bias, y), cut)
     _remember(lowering, chosen)
 
 
@@ -127,7 +131,7 @@ def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
     dy, weight = node.inputs
     dx = lowering.make(node.outputs[0])
     given = _convolution(lowering, conv, dx)
-    chosen = choose(Problem(given, "backward", lowering.prepared))
+    chosen = choose(Problem(given, "backward", lowering.prepared, pair_rate=lowering.pair_rate))
     match chosen.algorithm:
         case "depthwise":
             lowering.call("depthwise_input_grad", (dy, weight, "", dx), replace(given, packed=0))
@@ -136,6 +140,10 @@ def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
         case "winograd":
             transformed = _transform(lowering, given, weight, True)
             _winograd(lowering, _turned(given), (dy, transformed, "", "", dx))
+        case "pairs":
+            packed = _pack(lowering, given, weight, True, pairs=True)
+            cut = _cut(given, given.height, given.depth)
+            lowering.call("pair_conv_input_grad", (dy, packed, "", dx), cut)
         case _:
             packed = _pack(lowering, given, weight, True)
             cut = _cut(given, given.height, given.depth)
@@ -155,7 +163,7 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
         workspace = lowering.scratch("partial sums", size * 4)
         lowering.call(kernel, (source, dy, workspace, dweight, ""), parameters)
 
-    chosen = choose(Problem(given, "weights", lowering.prepared, images))
+    chosen = choose(Problem(given, "weights", lowering.prepared, images, lowering.pair_rate))
     match chosen.algorithm:
         case "depthwise":
             places = given.images * given.out_height * given.out_width
@@ -176,6 +184,11 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
             chunks = max(1, min(TASKS // parts, most))
             cut = kernels.WinogradGradient(given, rows, chunks, parts)
             call("winograd_weight_grad", x, chunks, chunks > 1, cut)
+        case "pairs":
+            units = -(-given.filters // kernels.PANEL) * given.rows * given.columns
+            chunks = max(1, min(TASKS, rows, most))
+            parts = min(units, -(-TASKS // chunks))
+            call("pair_conv_weight_grad", x, chunks, True, kernels.Cut(given, chunks, parts))
         case _:
             panels = -(-(given.filters // given.groups) // kernels.PANEL)
             units = given.groups * panels * given.rows * given.columns
@@ -196,15 +209,22 @@ def _stem_source(lowering: Lowering, x: str) -> str:
     return lowering.plain(x) if _is_images(lowering, x) else x
 
 
-def _pack(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: bool) -> str:
+def _pack(
+    lowering: Lowering,
+    conv: kernels.Convolution,
+    weight: str,
+    backward: bool,
+    *,
+    pairs: bool = False,
+) -> str:
     taps = conv.rows * conv.columns
     inner, columns = conv.depth // conv.groups, conv.filters // conv.groups
     if backward:
         inner, columns = columns, inner
     size = kernels.packed_size(taps, inner, columns, conv.groups)
-    packed = lowering.scratch("packed", size * 4)
+    packed = lowering.scratch("packed", size * (2 if pairs else 4))
     parameters = kernels.PackWeights(taps, conv.depth, conv.filters, conv.groups, int(backward))
-    lowering.call("pack_weights", (weight, packed), parameters)
+    lowering.call("pair_weights" if pairs else "pack_weights", (weight, packed), parameters)
     return packed
 
 
@@ -312,6 +332,7 @@ def _bias_grad(lowering: Lowering, node: Node) -> None:
 
 WEIGHT_GRADIENTS = (
     "conv_weight_grad",
+    "pair_conv_weight_grad",
     "depthwise_weight_grad",
     "stem_weight_grad",
     "winograd_weight_grad",

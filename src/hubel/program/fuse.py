@@ -19,6 +19,7 @@ BEFORE_RELU = {
     "conv": "y",
     "depthwise": "y",
     "narrow": "y",
+    "pair_conv": "y",
     "stem": "y",
     "winograd": "y",
     "batch_norm": "y",
@@ -29,6 +30,7 @@ BEFORE_RELU = {
 
 BEFORE_GATE = {
     "conv_input_grad": "dx",
+    "pair_conv_input_grad": "dx",
     "narrow": "y",
     "depthwise_input_grad": "dx",
     "winograd": "y",

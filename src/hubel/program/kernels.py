@@ -429,6 +429,10 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
             "gradient rate step weight! square! velocity?!", RmspropStep, repeats=True
         ),
         "adam": Kernel("gradient rate step weight! first! second!", AdamStep, repeats=True),
+        "pair_weights": Kernel("weight packed>", PackWeights),
+        "pair_conv": Kernel("x weights bias? y>", Cut),
+        "pair_conv_input_grad": Kernel("dy weights gate? dx>", Cut),
+        "pair_conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut),
     }
 )
 """Every kernel of the compiled engine."""

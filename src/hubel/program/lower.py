@@ -24,10 +24,18 @@ class Lowered:
 
 
 def lower(
-    graph: Graph, batch: int, store: Mapping[str, Buffer], precision: Precision = "float32"
+    graph: Graph,
+    batch: int,
+    store: Mapping[str, Buffer],
+    precision: Precision = "float32",
+    pair_rate: float = 0.0,
 ) -> Lowered:
-    """The calls that run a graph on `batch` images; `store` is where its persistent values lie."""
-    made = Lowering(graph, batch, block_of(batch), precision, dict(store))
+    """The calls that run a graph on `batch` images; `store` is where its persistent values lie.
+
+    `pair_rate` is how fast the processor multiplies pairs of bfloat16 numbers; see Problem.
+    """
+    pairs = pair_rate if precision == "bfloat16" else 0.0
+    made = Lowering(graph, batch, block_of(batch), precision, pairs, dict(store))
     for value in graph.values.values():
         made.feed(value)
     for node in graph.nodes:

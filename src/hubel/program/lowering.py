@@ -44,6 +44,7 @@ class Lowering:
     batch: int
     block: int
     precision: Precision
+    pair_rate: float
     buffers: dict[str, Buffer]
     calls: list[Call] = field(default_factory=list)
     node: str = ""

@@ -23,13 +23,15 @@ def make(
     batch: int,
     store: Mapping[str, Buffer] | None = None,
     precision: Precision = "float32",
+    pair_rate: float = 0.0,
 ) -> Program:
     """The program that runs a graph on `batch` images.
 
     `store` is where the persistent values lie already; without it they are laid one after another.
+    `pair_rate` is how fast the processor multiplies pairs of bfloat16 numbers, by floats.
     """
     places = lay_out(graph) if store is None else store
-    lowered = lower(graph, batch, places, precision)
+    lowered = lower(graph, batch, places, precision, pair_rate)
     return verify(plan(prepare(join(fuse(fold(lowered))))))
 
 
