@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HubelError as error:
         return _fail(str(error))
     except _FlagError as error:
-        message = error.format_message()  # type: ignore[attr-defined]
+        message = error.format_message()  # type: ignore[attr-defined]  # see _FlagError
         if message.startswith("Usage:"):  # no argument at all is answered with the help
             print(message, file=sys.stderr)
             return 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -37,6 +37,7 @@ def check(
     """Check a network: sizes, parameters, cost, and every problem with its smallest fix."""
     from hubel.cli.terminal import has_color
     from hubel.graph.check import check as check_network
+    from hubel.notation.spec import Fit
     from hubel.program.make import make
     from hubel.program.show import show
     from hubel.train.settings import Settings
@@ -44,7 +45,8 @@ def check(
     from hubel.views import summary
 
     size = None if input is None else input_size(input)
-    report = check_network(net, size, classes=classes, fit=fit, batch_size=batch_size)  # type: ignore[arg-type]
+    chosen = cast(Fit, fit)  # check_network refuses other words
+    report = check_network(net, size, classes=classes, fit=chosen, batch_size=batch_size)
     if plan and report.ok:
         assert report.built is not None
         print(show(make(step_graph(report.built.graph, Settings()), batch_size)))

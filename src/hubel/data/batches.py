@@ -105,7 +105,8 @@ def prefetch(source: Iterable[_Item], ahead: int = 2) -> Generator[_Item, None, 
     """
     if ahead < 1:
         raise UsageError(f"ahead is {ahead}, at least 1 is needed")
-    ready: queue.SimpleQueue[tuple[bool, _Item | BaseException | None]] = queue.SimpleQueue()
+    # An item, or what ended the thread: None for the end of the source.
+    ready: queue.SimpleQueue[tuple[_Item] | BaseException | None] = queue.SimpleQueue()
     # One entry for each item that may be fetched; whoever waits for one sleeps until it is there.
     room: queue.SimpleQueue[None] = queue.SimpleQueue()
     stop = threading.Event()
@@ -117,11 +118,11 @@ def prefetch(source: Iterable[_Item], ahead: int = 2) -> Generator[_Item, None, 
                 room.get()
                 if stop.is_set():
                     return
-                ready.put((False, next(items)))
+                ready.put((next(items),))
         except StopIteration:
-            ready.put((True, None))
+            ready.put(None)
         except BaseException as error:
-            ready.put((True, error))
+            ready.put(error)
 
     for _ in range(ahead):
         room.put(None)
@@ -129,14 +130,13 @@ def prefetch(source: Iterable[_Item], ahead: int = 2) -> Generator[_Item, None, 
     thread.start()
     try:
         while True:
-            last, item = ready.get()
+            fetched = ready.get()
             room.put(None)
-            if not last:
-                yield item  # type: ignore[misc]
-            elif isinstance(item, BaseException):
-                raise item
-            else:
+            if isinstance(fetched, BaseException):
+                raise fetched
+            if fetched is None:
                 return
+            yield fetched[0]
     finally:
         stop.set()
         room.put(None)

@@ -82,7 +82,7 @@ def find(key: str) -> Entry | None:
     digest = hashlib.sha256()
     flat = images.reshape(-1)
     for start in range(0, len(flat), _BLOCK):
-        digest.update(flat[start : start + _BLOCK])  # type: ignore[arg-type]
+        digest.update(flat[start : start + _BLOCK].data)
     if digest.hexdigest() != body["digest"]:
         return None
     with suppress(OSError):

@@ -203,8 +203,9 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[Image.Image]:
             with Image.open(source, formats=FORMATS) as image:
                 yield image
     except Exception as error:
-        named = isinstance(source, str | os.PathLike)
-        where = printable(os.fspath(source)) if named else "the image"  # type: ignore[arg-type]
+        where = "the image"
+        if isinstance(source, str | os.PathLike):
+            where = printable(os.fspath(source))
         what, hint = _what_broke(source, error)
         raise DataError(what, where=where, hint=hint) from error
 

@@ -19,6 +19,8 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
+from typing import cast
 
 import numpy as np
 
@@ -158,7 +160,8 @@ class _Child:
             if header.endswith(b"\n"):
                 kept, failed, conversions, first_colour = json.loads(header)
                 images = np.empty((kept, *wanted.shape), np.uint8)
-                if self._process.stdout.readinto(images.reshape(-1).data) == images.nbytes:  # type: ignore[attr-defined]
+                pixels = cast(BufferedReader, self._process.stdout)
+                if pixels.readinto(images.reshape(-1).data) == images.nbytes:
                     reasons = {int(position): reason for position, reason in failed}
                     return Chunk(start, len(paths), images, reasons, conversions, first_colour)
         except OSError:
@@ -181,7 +184,8 @@ class _Child:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             with suppress(OSError):
-                stream.close()  # type: ignore[union-attr]
+                if stream is not None:
+                    stream.close()
 
 
 def _start_children(count: int) -> list[_Child]:

@@ -150,7 +150,8 @@ def _whole(what: str, number: Any, least: int = 1) -> int:
 
 
 def _fit(fit: Any) -> Fit:
-    for known in get_args(Fit):
+    kinds: tuple[Fit, ...] = get_args(Fit)
+    for known in kinds:
         if fit == known:
-            return known  # type: ignore[no-any-return]
+            return known
     raise UsageError(f'fit must be "strict", "floor" or "ceil", not {fit!r}')

@@ -246,16 +246,16 @@ class _Bench:
                     break
         return sorted(found, key=lambda one: one.cost)
 
+    def _square_near(self, side: int) -> int | None:
+        near = range(side - _FARTHEST_INPUT // 2, side + _FARTHEST_INPUT // 2)
+        for other in sorted(near, key=lambda other: abs(other - side)):
+            if self.fits((other, other)):
+                return other
+        return None
+
     def both_sides(self) -> list[_Candidate]:
         """For images that are not square: sides that fit as squares do, put together."""
-        sides = []
-        for side in self.input[:2]:
-            near = sorted(
-                range(side - _FARTHEST_INPUT // 2, side + _FARTHEST_INPUT // 2),
-                key=lambda other, side=side: abs(other - side),  # type: ignore[misc]
-            )
-            sides.append(next((other for other in near if self.fits((other, other))), None))
-        height, width = sides
+        height, width = (self._square_near(side) for side in self.input[:2])
         if height is None or width is None or not self.fits((height, width)):
             return []
         return [self.resized((height, width))]
