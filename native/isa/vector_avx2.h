@@ -73,6 +73,12 @@ struct Vector {
     return {_mm256_blendv_ps(b.value, a.value, _mm256_and_ps(larger, ordered))};
   }
 
+  // Lane i is lane lanes[i] of `from`, or where that is negative lane i of `other`.
+  static Vector take(const int32_t* lanes, Vector from, Vector other) {
+    const __m256i at = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lanes));
+    return {_mm256_blendv_ps(_mm256_permutevar8x32_ps(from.value, at), other.value, _mm256_castsi256_ps(at))};
+  }
+
   // Number i of vector j becomes number j of vector i.
   static void transpose(Vector (&v)[8]) {
     float lanes[8][8];

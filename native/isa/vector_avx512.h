@@ -49,6 +49,13 @@ struct Vector {
                                  a.value)};
   }
 
+  // Lane i is lane lanes[i] of `from`, or where that is negative lane i of `other`.
+  static Vector take(const int32_t* lanes, Vector from, Vector other) {
+    const __m512i at = _mm512_loadu_si512(lanes);
+    const __mmask16 taken = _mm512_cmpge_epi32_mask(at, _mm512_setzero_si512());
+    return {_mm512_mask_permutexvar_ps(other.value, taken, at, from.value)};
+  }
+
   // Number i of vector j becomes number j of vector i.
   static void transpose(Vector (&v)[16]) {
     __m512 pairs[16], fours[16];

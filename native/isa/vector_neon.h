@@ -73,6 +73,16 @@ struct Vector {
     const uint32x4_t ordered = vceqq_f32(y.value, y.value);
     return {vbslq_f32(vbicq_u32(ordered, smaller), a.value, b.value)};
   }
+  // Lane i is lane lanes[i] of `from`, or where that is negative lane i of `other`.
+  static Vector take(const int32_t* lanes, Vector from, Vector other) {
+    float source[4], made[4];
+    from.store(source);
+    other.store(made);
+    for (int i = 0; i < 4; ++i)
+      if (lanes[i] >= 0) made[i] = source[lanes[i]];
+    return load(made);
+  }
+
   // Number i of vector j becomes number j of vector i.
   static void transpose(Vector (&v)[4]) {
     float lanes[4][4];

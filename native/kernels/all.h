@@ -3,6 +3,7 @@
 #include "../isa/brgemm_tile.h"
 // (kernels are included inside a namespace that belongs to one instruction set)
 #include "share.h"
+#include "interleave.h"
 #include "assemble.h"
 #include "layout.h"
 #include "sweep.h"

@@ -9,7 +9,8 @@ struct NarrowCall {
   int64_t backward;  // dx from dy and the filters, with a gate; else y from x, with bias and ReLU
 
   bool sensible() const {
-    return moderate(*this) && conv.sensible() && conv.groups == 1 && conv.stride_x == 1;
+    const int64_t made = backward ? conv.depth : conv.filters;
+    return moderate(*this) && conv.sensible() && conv.groups == 1 && conv.stride_x == 1 && made <= kMostTurns;
   }
 };
 
@@ -71,29 +72,25 @@ struct Narrow {
   }
 
   // Sums [channel][column][image] to the target's own order, finished.
+  template <int kDepth>
   void finish(const float* sums, const float* bias, const T* gate, T* to) const {
-    const int64_t depth = sweep.target.depth;
-    for (int64_t at = 0; at < made(); at += Vector::kWidth)
-      for (int64_t k = 0; k < depth; k += Vector::kWidth) {
-        Vector v[Vector::kWidth];
-        const int count = static_cast<int>(lesser(Vector::kWidth, made() - at));
-        const int channels = static_cast<int>(lesser(Vector::kWidth, depth - k));
-        for (int i = 0; i < Vector::kWidth; ++i) {
-          if (i >= channels) {
-            v[i] = Vector::zero();
-            continue;
-          }
-          v[i] = load(sums + (k + i) * made() + at, count);
-          if (bias) v[i] = v[i] + Vector::all(bias[k + i]);
-          if (p.relu) v[i] = Vector::positive(v[i]);
-        }
-        Vector::transpose(v);
-        for (int i = 0; i < count; ++i) {
-          const int64_t place = (at + i) * depth + k;
-          if (gate) v[i] = Vector::where_positive(load(gate + place, channels), v[i]);
-          store(v[i], to + place, channels);
-        }
+    by_vectors(made(), [&](int64_t at, int places) {
+      Vector v[kDepth];
+#pragma GCC unroll 8
+      for (int k = 0; k < kDepth; ++k) {
+        v[k] = load(sums + k * made() + at, places);
+        if (bias) v[k] = v[k] + Vector::all(bias[k]);
+        if (p.relu) v[k] = Vector::positive(v[k]);
       }
+      interleave(v);
+      const int64_t first = at * kDepth, numbers = places * kDepth;
+      if (gate)
+        by_vectors(numbers, [&](int64_t number, int width) {
+          Vector& x = v[number / Vector::kWidth];
+          x = Vector::where_positive(load(gate + first + number, width), x);
+        });
+      store_all(v, to + first, numbers);
+    });
   }
 };
 
@@ -157,8 +154,11 @@ static void narrow(const Call& call, Threads& threads) {
       g.c_step = work.made();
       batch.run(g);
       const int64_t at = target.at(b, y, 0);
-      work.finish(sums, p.has_bias ? call.at<float>(2) : nullptr, p.has_gate ? call.at<T>(3) + at : nullptr,
-                  call.at<T>(4) + at);
+      const float* bias = p.has_bias ? call.at<float>(2) : nullptr;
+      const T* gate = p.has_gate ? call.at<T>(3) + at : nullptr;
+      with_number(target.depth, [&](auto depth) {
+        work.template finish<depth.value>(sums, bias, gate, call.at<T>(4) + at);
+      });
     }
   });
 }

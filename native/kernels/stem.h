@@ -65,6 +65,15 @@ struct StemRows {
   void read(const T* from, bool plain, int64_t b, int64_t oy) const {
     const Maps maps = plain ? Maps{p.images, 1, p.height, p.width, p.depth} : p.x();
     const int64_t first = lesser(p.left, columns()), last = lesser(p.left + p.width, columns());
+    // A column of the window then is one number of each of a few rows.
+    if (plain && p.depth == 1 && p.rows <= kMostTurns) {
+      for (int64_t image = 0; image < p.block; ++image)
+        with_number(p.rows, [&](auto rows) {
+          take_turns<rows.value>(from + (b * p.block + image) * p.height * p.width, oy, first, last,
+                                 room + image * numbers());
+        });
+      return;
+    }
     for (int64_t image = 0; image < p.block; ++image)
       for (int64_t r = 0; r < p.rows; ++r) {
         float* to = room + image * numbers() + r * p.depth;
@@ -81,6 +90,25 @@ struct StemRows {
   }
 
  private:
+  template <int kRows, class T>
+  void take_turns(const T* image, int64_t oy, int64_t first, int64_t last, float* to) const {
+    fill_all(to, first);
+    by_vectors(last - first, [&](int64_t at, int width) {
+      Vector v[kRows];
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const int64_t iy = oy * p.stride_y + r * p.dilation_y - p.top;
+        const bool inside = iy >= 0 && iy < p.height;
+        v[r] = inside ? load(image + iy * p.width + first - p.left + at, width) : Vector::zero();
+      }
+      interleave(v);
+      store_all(v, to + (first + at) * kRows, width * kRows);
+    });
+    fill_all(to + last * kRows, columns() - last);
+  }
+  void fill_all(float* to, int64_t count) const {
+    for (int64_t i = 0; i < count * step(); ++i) to[i] = 0.0f;
+  }
   void fill(float* to, int64_t first, int64_t last) const {
     for (int64_t x = first; x < last; ++x)
       for (int64_t c = 0; c < p.depth; ++c) to[x * step() + c] = 0.0f;

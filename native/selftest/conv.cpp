@@ -60,7 +60,7 @@ void forward(const Shape& s, const Numbers& n, bool real, const Emit& emit) {
                 what,
                 s.parameters(bias, relu, false, false),
                 {x, given(n.weight), biases, made_y}});
-        if (s.groups == 1 && s.stride_x == 1 && !packed) {
+        if (s.groups == 1 && s.stride_x == 1 && s.filters <= 8 && !packed) {
           Words parameters = s.parameters(bias, relu, false, true);
           parameters.push_back(0);
           emit({"narrow", what, parameters, {x, given(n.weight), biases, left_out(), made_y}});
@@ -99,7 +99,7 @@ void input_grad(const Shape& s, const Numbers& n, const Emit& emit) {
             what,
             s.parameters(false, false, gate, false),
             {dy, weight, gates, made_dx}});
-    if (s.groups == 1 && s.stride_x == 1) {
+    if (s.groups == 1 && s.stride_x == 1 && s.depth <= 8) {
       Words parameters = s.parameters(false, false, gate, true);
       parameters.push_back(1);
       emit({"narrow", what + ", backward", parameters, {dy, weight, left_out(), gates, made_dx}});

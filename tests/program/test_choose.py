@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hubel.program.choose import POINTS, Direction, Problem, choose, tiles_of
+from hubel.program.choose import FEW_CHANNELS, POINTS, Direction, Problem, choose, tiles_of
 from hubel.program.kernels import Convolution
 
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward", "weights")
@@ -91,6 +91,8 @@ def test_sizes_are_the_compiled_kernels_own() -> None:
     assert "kTileReach = 6;" in text
     assert "kPoints = kTileReach * kTileReach;" in text
     assert POINTS == 36
+    turns = (native.parent / "interleave.h").read_text("utf-8")
+    assert f"kMostTurns = {FEW_CHANNELS};" in turns
 
 
 def test_pairs_are_multiplied_where_that_is_faster() -> None:
