@@ -5,16 +5,19 @@ struct BatchNormCall {
   int64_t rows, depth;
   double epsilon, momentum;
   int64_t update, relu;
+  int64_t
+      has_other;  // maps that are added to y, in front of the ReLU; not where y is made by batch_norm_apply
 };
 
 template <class T>
 static bool batch_norm_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const BatchNormCall*>(parameters);
   if (p.rows <= 0 || p.depth <= 0 || !(p.epsilon >= 0.0)) return false;
-  bytes[0] = bytes[5] = product(p.rows, p.depth, kBytes<T>);
-  bytes[1] = bytes[2] = bytes[6] = bytes[7] = product(p.depth, 4);
-  bytes[3] = bytes[4] = p.update ? product(p.depth, 4) : 0;
-  bytes[8] = product(partial_sums(p.rows, p.depth) * 2 + 2, p.depth, 8);
+  bytes[0] = bytes[6] = product(p.rows, p.depth, kBytes<T>);
+  bytes[1] = bytes[2] = bytes[7] = bytes[8] = product(p.depth, 4);
+  bytes[3] = p.has_other ? bytes[0] : 0;
+  bytes[4] = bytes[5] = p.update ? product(p.depth, 4) : 0;
+  bytes[9] = product(partial_sums(p.rows, p.depth) * 2 + 2, p.depth, 8);
   return true;
 }
 
@@ -97,10 +100,11 @@ struct Moments {
   }
 };
 
-// y = (x − centre)·scale + shift, and the ReLU behind it
-template <class T, bool kRelu>
+// y = (x − centre)·scale + shift, what is added to it, and the ReLU behind
+template <class T, bool kRelu, bool kOther>
 struct Normalise {
   const T* x;
+  const T* other;
   T* y;
   const float *mean, *inverse, *weight, *bias;
 
@@ -111,8 +115,9 @@ struct Normalise {
     return {load(mean + c, width), load(inverse + c, width) * load(weight + c, width), load(bias + c, width)};
   }
   void make(int64_t i, int width, const Channels& of) const {
-    const Vector normal = (load(x + i, width) - of.mean) * of.factor + of.bias;
-    store(kRelu ? Vector::positive(normal) : normal, y + i, width);
+    Vector made = (load(x + i, width) - of.mean) * of.factor + of.bias;
+    if (kOther) made = made + load(other + i, width);
+    store(kRelu ? Vector::positive(made) : made, y + i, width);
   }
 };
 
@@ -122,12 +127,13 @@ static void batch_norm(const Call& call, Threads& threads) {
   const T* x = call.at<T>(0);
   const float* weight = call.at<float>(1);
   const float* bias = call.at<float>(2);
-  float* running_mean = call.at<float>(3);
-  float* running_var = call.at<float>(4);
-  T* y = call.at<T>(5);
-  float* mean = call.at<float>(6);
-  float* inverse = call.at<float>(7);
-  double* sums = call.at<double>(8);
+  const T* other = call.at<T>(3);
+  float* running_mean = call.at<float>(4);
+  float* running_var = call.at<float>(5);
+  T* y = call.at<T>(6);
+  float* mean = call.at<float>(7);
+  float* inverse = call.at<float>(8);
+  double* sums = call.at<double>(9);
   two_sums(threads, p.rows, p.depth, sums + 2 * p.depth, sums, Moments<T>{x});
   const double count = static_cast<double>(p.rows);
   for (int64_t c = 0; c < p.depth; ++c) {
@@ -142,16 +148,19 @@ static void batch_norm(const Call& call, Threads& threads) {
     running_mean[c] = static_cast<float>((1.0 - p.momentum) * running_mean[c] + p.momentum * centre);
     running_var[c] = static_cast<float>((1.0 - p.momentum) * running_var[c] + p.momentum * unbiased);
   }
-  if (p.relu)
-    map_rows(threads, p.rows, p.depth, Normalise<T, true>{x, y, mean, inverse, weight, bias});
+  const auto normalise = [&](const auto& map) { map_rows(threads, p.rows, p.depth, map); };
+  if (p.has_other)
+    p.relu ? normalise(Normalise<T, true, true>{x, other, y, mean, inverse, weight, bias})
+           : normalise(Normalise<T, false, true>{x, other, y, mean, inverse, weight, bias});
   else
-    map_rows(threads, p.rows, p.depth, Normalise<T, false>{x, y, mean, inverse, weight, bias});
+    p.relu ? normalise(Normalise<T, true, false>{x, other, y, mean, inverse, weight, bias})
+           : normalise(Normalise<T, false, false>{x, other, y, mean, inverse, weight, bias});
 }
 
 template <class T>
 static bool batch_norm_apply_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const BatchNormCall*>(parameters);
-  if (p.rows <= 0 || p.depth <= 0 || !(p.epsilon >= 0.0)) return false;
+  if (p.rows <= 0 || p.depth <= 0 || !(p.epsilon >= 0.0) || p.has_other) return false;
   bytes[0] = bytes[5] = product(p.rows, p.depth, kBytes<T>);
   bytes[1] = bytes[2] = bytes[3] = bytes[4] = product(p.depth, 4);
   bytes[6] = product(2, p.depth, 4);

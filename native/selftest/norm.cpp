@@ -79,16 +79,25 @@ void training(int64_t rows, int64_t depth, double centre, Random& random, const 
                  4 * kUnit * (std::fabs(weight[c] * d * s.inverse) + std::fabs(bias[c]));
     }
   }
-  for (const bool update : {false, true}) {
-    const bool relu = !update;
+  const Floats added = emit.stored(random.real(rows * depth, 2.0));
+  Doubles sum = y, sum_off = y_off;
+  for (size_t i = 0; i < sum.size(); ++i) {
+    sum[i] += added[i];
+    sum_off[i] += kUnit * std::fabs(sum[i]);
+  }
+  for (int kind = 0; kind < 4; ++kind) {
+    const bool update = kind % 2 != 0, other = kind / 2 != 0, relu = update == other;
+    const Doubles& wanted = other ? sum : y;
     emit({"batch_norm",
-          std::to_string(rows) + " rows of " + std::to_string(depth) + " about " + std::to_string(centre),
-          {rows, depth, word(epsilon), word(momentum), update, relu},
-          {given_map(x), given(weight), given(bias),
+          std::to_string(rows) + " rows of " + std::to_string(depth) + " about " + std::to_string(centre) +
+              (other ? ", added" : "") + (relu ? ", relu" : ""),
+          {rows, depth, word(epsilon), word(momentum), update, relu, other},
+          {given_map(x), given(weight), given(bias), other ? given_map(added) : left_out(),
            update ? changed(old_mean, rounded(new_mean), new_mean_off) : left_out(),
            update ? changed(old_var, rounded(new_var), new_var_off) : left_out(),
-           made_map(rounded(relu ? positive(y) : y), y_off), made(rounded(mean), mean_off),
-           made(rounded(inverse), inverse_off), workspace(sums_bytes(rows, depth))}});
+           made_map(rounded(relu ? positive(wanted) : wanted), other ? sum_off : y_off),
+           made(rounded(mean), mean_off), made(rounded(inverse), inverse_off),
+           workspace(sums_bytes(rows, depth))}});
   }
 }
 
@@ -108,7 +117,7 @@ void inference(int64_t rows, int64_t depth, Random& random, const Emit& emit) {
   for (const bool relu : {false, true})
     emit({"batch_norm_apply",
           std::to_string(rows) + " rows of " + std::to_string(depth),
-          {rows, depth, word(epsilon), word(0.1), 0, relu},
+          {rows, depth, word(epsilon), word(0.1), 0, relu, 0},
           {given_map(x), given(weight), given(bias), given(mean), given(variance),
            made_map(rounded(relu ? positive(y) : y), off), workspace(2 * depth * 4)}});
 }

@@ -44,8 +44,9 @@ def fuse(lowered: Lowered) -> Lowered:
     """The same results from fewer passes over memory.
 
     A ReLU joins what is before it; a ReLU's gradient joins what made its dy, or the gradient of the
-    batch normalisation before the ReLU, as a gate. Pooling joins the convolution before it. All
-    only where nothing else uses what lies between.
+    batch normalisation before the ReLU, as a gate. The sum of a shortcut and a batch normalisation
+    joins that; pooling joins the convolution before it. All only where nothing else uses what lies
+    between.
     """
     uses = Counter(name for call in lowered.calls for name in call.reads())
     uses.update(name for name, _, _ in lowered.results)
@@ -56,6 +57,7 @@ def fuse(lowered: Lowered) -> Lowered:
             _relu(call, calls, makers, uses)
             or _gate(call, calls, makers, uses)
             or _gated_norm(call, calls, makers, uses)
+            or _added(call, calls, makers, uses)
         )
         if joined is not None:
             place, made = joined
@@ -120,6 +122,33 @@ def _gated_norm(
     operands[call.place("gate")] = maker.operand("kept")
     parameters = replace(call.parameters, has_gate=1)
     return makers[between], replace(call, operands=tuple(operands), parameters=parameters)
+
+
+def _added(
+    call: Call, calls: list[Call | None], makers: dict[str, int], uses: Counter[str]
+) -> tuple[int, Call] | None:
+    if call.kernel != "add" or call.operand("gate"):
+        return None
+    terms, y = (call.operand("a"), call.operand("b")), call.operand("y")
+    if y in terms or terms[0] == terms[1]:
+        return None
+    places = {makers[name]: name for name in terms if name in makers and uses[name] == 1}
+    for place in sorted(places, reverse=True):
+        maker, between = calls[place], places[place]
+        if maker is None or maker.kernel != "batch_norm" or maker.operand("y") != between:
+            continue
+        if maker.parameters.relu or maker.parameters.has_other:
+            continue
+        # It moves here, where both terms are there.
+        made = set(maker.writes())
+        if any(later is not None and made & set(later.reads()) for later in calls[place + 1 :]):
+            continue
+        operands = list(maker.operands)
+        operands[maker.place("other")] = terms[terms[0] == between]
+        operands[maker.place("y")] = y
+        parameters = replace(maker.parameters, has_other=1, relu=call.parameters.relu)
+        return place, replace(maker, operands=tuple(operands), parameters=parameters)
+    return None
 
 
 def _with(parameters: Any, flag: str) -> Any:

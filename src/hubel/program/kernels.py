@@ -280,7 +280,10 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """Batch normalisation of rows; `update` moves the running statistics, `relu` follows."""
+    """Batch normalisation of rows; `update` moves the running statistics.
+
+    Behind it other maps are added, and a ReLU follows.
+    """
 
     rows: int
     depth: int
@@ -288,6 +291,7 @@ class Norm:
     momentum: float
     update: int
     relu: int = 0
+    has_other: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +413,7 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "maxout_grad": Kernel("x dy dx>", Pieces, maps=True),
         "dropout": Kernel("x seed step y>", Drop, maps=True),
         "batch_norm": Kernel(
-            "x weight bias running_mean?! running_var?! y> mean> inverse> workspace>",
+            "x weight bias other? running_mean?! running_var?! y> mean> inverse> workspace>",
             Norm,
             maps=True,
         ),
