@@ -81,7 +81,7 @@ using TileFunction = void (*)(const Brgemm<T>&, int64_t, int64_t, int64_t, int);
 // Only sums over places read A across, and these are floats.
 template <class T, int kRows, int kVectors>
 struct TileRow {
-  static TileFunction<T> at(bool partial, bool across) {
+  static constexpr TileFunction<T> at(bool partial, bool across) {
     if constexpr (sizeof(T) == sizeof(float)) {
       if (across)
         return partial ? Tile<T, kRows, kVectors, true, true>::run
@@ -91,23 +91,25 @@ struct TileRow {
   }
 };
 
-template <class T, int kVectors, int kRows = Vector::kTileRows>
-static TileFunction<T> tile_of(int rows, bool partial, bool across) {
-  if (rows == kRows) return TileRow<T, kRows, kVectors>::at(partial, across);
-  if constexpr (kRows > 1)
-    return tile_of<T, kVectors, kRows - 1>(rows, partial, across);
-  else
-    return nullptr;
-}
+// The function for each number of vectors and rows, with a whole and a partial last vector, along and across.
+template <class T>
+struct TileTable {
+  TileFunction<T> of[Vector::kTileVectors][Vector::kTileRows][2][2];
 
-template <class T, int kVectors = Vector::kTileVectors>
-static TileFunction<T> tile_of(int rows, int vectors, bool partial, bool across) {
-  if (vectors == kVectors) return tile_of<T, kVectors, Vector::kTileRows>(rows, partial, across);
-  if constexpr (kVectors > 1)
-    return tile_of<T, kVectors - 1>(rows, vectors, partial, across);
-  else
-    return nullptr;
-}
+  constexpr TileTable() : of() { fill<Vector::kTileVectors, Vector::kTileRows>(); }
+
+ private:
+  template <int kVectors, int kRows>
+  constexpr void fill() {
+    for (int partial = 0; partial < 2; ++partial)
+      for (int across = 0; across < 2; ++across)
+        of[kVectors - 1][kRows - 1][partial][across] = TileRow<T, kRows, kVectors>::at(partial, across);
+    if constexpr (kRows > 1)
+      fill<kVectors, kRows - 1>();
+    else if constexpr (kVectors > 1)
+      fill<kVectors - 1, Vector::kTileRows>();
+  }
+};
 
 static int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t greater(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -117,9 +119,10 @@ template <class T>
 static void brgemm(const Brgemm<T>& g) {
   if (g.rows <= 0 || g.columns <= 0) return;
   constexpr int64_t kWide = Vector::kWidth * Vector::kTileVectors;
+  static constexpr TileTable<T> table;
   const bool across = g.row_step == 1;
   // Rows are shared out evenly: 16 become 8 + 8, not 12 + 4, so that no tile starves the multipliers.
-  const int64_t tiles = pieces(g.rows, Vector::kTileRows);
+  const int64_t tiles = pieces(g.rows, Vector::kTileRows), least = g.rows / tiles, more = g.rows % tiles;
   for (int64_t panel = 0; panel * kPanel < g.columns; ++panel) {
     const int64_t width = lesser(g.columns - panel * kPanel, kPanel);
     for (int64_t column = 0; column < width; column += kWide) {
@@ -127,10 +130,9 @@ static void brgemm(const Brgemm<T>& g) {
       const int vectors = static_cast<int>(pieces(left, Vector::kWidth));
       const int tail = static_cast<int>(left - (vectors - 1) * Vector::kWidth);
       for (int64_t i = 0, row = 0; i < tiles; ++i) {
-        const int64_t end = g.rows * (i + 1) / tiles;
-        tile_of<T>(static_cast<int>(end - row), vectors, tail != Vector::kWidth, across)(g, row, panel,
-                                                                                         column, tail);
-        row = end;
+        const int64_t rows = least + (i < more);
+        table.of[vectors - 1][rows - 1][tail != Vector::kWidth][across](g, row, panel, column, tail);
+        row += rows;
       }
     }
   }

@@ -231,7 +231,8 @@ static bool winograd_sizes(const void* parameters, int64_t* bytes) {
   return given.rows > 0 && given.parts > 0;
 }
 
-static int64_t m_point(const Tiles& tiles) { return tiles.rows() * kPanel + 16; }
+static int64_t m_row(const Tiles& tiles) { return lesser(kPanel, whole_vectors(tiles.p.filters)); }
+static int64_t m_point(const Tiles& tiles) { return tiles.rows() * m_row(tiles) + 16; }
 
 template <class T>
 static int64_t scratch(const WinogradCall& given) {
@@ -293,7 +294,7 @@ static void finish_tiles(const Tiles& tiles, int64_t first, int64_t last, int64_
     const int64_t oy = tile / tiles.along % tiles.down * kTileSide, ox = tile % tiles.along * kTileSide;
     for (int64_t image = 0; image < p.block; ++image)
       for (int64_t c = 0; c < width; c += Vector::kWidth) {
-        const float* from = m + ((tile - first) * p.block + image) * kPanel + c;
+        const float* from = m + ((tile - first) * p.block + image) * m_row(tiles) + c;
         const int count = static_cast<int>(lesser(Vector::kWidth, width - c));
         const Vector offset = bias ? load(bias + panel * kPanel + c, count) : Vector::zero();
         Vector sums[4][4];
@@ -337,7 +338,7 @@ static void winograd_into(const Call& call, const WinogradCall& given, Threads& 
         g.inner_step = 1;
         g.b_step = kPanel;
         g.c = m + point * m_point(tiles);
-        g.c_step = kPanel;
+        g.c_step = m_row(tiles);
         brgemm(g);
       }
       finish_tiles(tiles, first, last, panel, m, p.has_bias ? call.at<float>(2) : nullptr, into);
