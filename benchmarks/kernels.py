@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ from hubel.engine.native import NativeSession
 from hubel.graph.op import Graph, Node, Value
 from hubel.graph.shape import describe
 from hubel.graph.verify import verify
+from hubel.program import choose
+from hubel.program.choose import Algorithm
 from hubel.program.cost import operations
 
 __all__ = ["COLUMNS", "IMAGE_DEPTHS", "LAYERS", "Layer", "layer_graph", "main", "measured"]
@@ -47,11 +50,15 @@ IMAGE_DEPTHS = (1, 3)
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A convolution's token, the size of its images, and a batch."""
+    """A convolution's token, the size of its images, and a batch.
+
+    `algorithm` is one to take instead of that which is chosen.
+    """
 
     token: str
     input: tuple[int, int, int]
     batch: int
+    algorithm: Algorithm | None = None
 
 
 LAYERS = (
@@ -59,6 +66,7 @@ LAYERS = (
     Layer("conv3-32p1b0", (32, 32, 32), 128),
     Layer("conv3-64p1b0", (16, 16, 32), 128),
     Layer("conv3-64p1b0", (16, 16, 64), 128),
+    Layer("conv3-64p1b0", (16, 16, 64), 128, "direct"),
     Layer("conv3-128p1b0", (8, 8, 64), 128),
     Layer("conv3-128p1b0", (8, 8, 128), 128),
     Layer("conv3-16p1b0", (32, 32, 16), 128),
@@ -120,6 +128,25 @@ def measured(
 
     Raises RuntimeError where a result is wrong, HubelError where there is no such precision.
     """
+    with _forced(layer.algorithm):
+        yield from _measured(layer, precision, threads, repeats, peak)
+
+
+@contextmanager
+def _forced(algorithm: Algorithm | None) -> Iterator[None]:
+    """Programs that are made meanwhile have no other algorithm to choose."""
+    every = choose.ALGORITHMS
+    if algorithm is not None:
+        choose.ALGORITHMS = {algorithm: every[algorithm]}
+    try:
+        yield
+    finally:
+        choose.ALGORITHMS = every
+
+
+def _measured(
+    layer: Layer, precision: str, threads: int, repeats: int, peak: float
+) -> Iterator[Row]:
     graph = layer_graph(layer)
     session, reference = start("native", threads, precision), start("reference")
     assert isinstance(session, NativeSession)

@@ -97,15 +97,18 @@ def test_every_point_of_every_axis_is_a_net_that_fits() -> None:
     assert depths == [value + 1 for value, _ in points("depth", 2, 3)]
 
 
-@pytest.mark.parametrize("layer", [LAYERS[0], LAYERS[7], LAYERS[14], LAYERS[-1]], ids=str)
+@pytest.mark.parametrize(
+    "layer", [LAYERS[0], LAYERS[4], LAYERS[8], LAYERS[15], LAYERS[-1]], ids=str
+)
 def test_a_layer_is_checked_and_timed(layer: Layer) -> None:
-    small = Layer(layer.token, (8, 8, layer.input[2]), 2)
+    small = Layer(layer.token, (8, 8, layer.input[2]), 2, layer.algorithm)
     rows = list(measured(small, "float32", 1, 1, 1e9))
     passes = ["outputs", "gradient by inputs", "gradient by weights"]
     assert [row["what"] for row in rows] == passes
     assert all(row["kernels"] for row in rows)
     assert all(row["seconds"] > 0 and row["operations"] > 0 for row in rows)
     assert all(row["error"] < 1e-4 for row in rows)
+    assert ("conv" in rows[0]["kernels"]) == (layer.algorithm == "direct")
 
 
 def test_a_wrong_result_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,3 +249,37 @@ def test_maps_that_are_fetched_are_written_before_they_are_pooled(fetched: str) 
 def test_a_gradient_of_the_maps_that_is_fetched_keeps_them() -> None:
     made = gradients("conv3-64p1 relu pool2~ fc", "grad(relu1)", image=DEEP)
     assert {"winograd", "max_pool", "activation_grad"} <= set(kernels(made))
+
+
+def norms(lowered: Lowered) -> list[Call]:
+    return [call for call in lowered.calls if call.kernel == "batch_norm"]
+
+
+@pytest.mark.parametrize("block", ["[conv3-8p1 bn | ]", "[ | conv3-8p1 bn]"])
+def test_the_sum_with_a_shortcut_joins_the_batch_normalisation(block: str) -> None:
+    made = gradients(f"conv3-8p1 tanh {block} relu fc")
+    (norm,) = norms(made)
+    assert norm.operand("other") == "tanh1"
+    assert (norm.operand("y"), norm.parameters.relu) == ("relu1", 1)
+    assert "add" not in [call.kernel for call in made.calls if "grad" not in call.node]
+
+
+def test_of_two_batch_normalisations_the_later_one_adds() -> None:
+    made = gradients("conv3-8p1 tanh [conv1-8 bn | conv3-8p1 bn] fc")
+    first, second = norms(made)
+    assert not first.operand("other")
+    assert second.operand("other") == first.operand("y") == "bn1"
+
+
+def test_a_normalised_map_that_others_need_is_kept() -> None:
+    made = gradients("conv3-8p1 tanh [conv3-8p1 bn | ] relu fc", "bn1")
+    (norm,) = norms(made)
+    assert norm.operand("y") == "bn1"
+    assert not norm.operand("other")
+    assert "add" in kernels(made)
+
+
+def test_a_relu_between_the_two_keeps_them_apart() -> None:
+    made = gradients("conv3-8p1 tanh [conv3-8p1 bn relu | ] fc")
+    (norm,) = norms(made)
+    assert not norm.operand("other")
