@@ -1,8 +1,8 @@
 // Pairs of bfloat16 numbers by AMX, whose tiles are eight registers of up to 16 rows of 64 bytes: an
 // instruction multiplies 16 × 32 by 32 × 16 numbers. Two tiles of A and two of B serve four of C.
 //
-// The instructions are written out: GCC's intrinsics paste a tile's number into the instruction's text, and so
-// take no constant of a template (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=122446).
+// The instructions are written out: GCC's intrinsics paste a tile's number into the instruction's text, and
+// so take no constant of a template (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=122446).
 #pragma once
 
 struct PairUnit {
