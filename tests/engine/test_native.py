@@ -111,6 +111,7 @@ TRANSFORMED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TRANSFORMED, ids=str)
 def test_winograd(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
     graph, _ = gradient_graph(case)
@@ -157,6 +158,7 @@ def test_every_shipped_net_is_compared() -> None:
     assert set(SHIPPED) == set(KNOWN_NETS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_nets(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     graph, _ = gradient_graph(SHIPPED[name])
@@ -220,6 +222,7 @@ def test_no_number_spreads_as_in_the_reference(monkeypatch: pytest.MonkeyPatch, 
             np.testing.assert_array_equal(np.isnan(found[name]), np.isnan(array), err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.requires_torch
 @pytest.mark.parametrize(
     "case",

@@ -58,6 +58,7 @@ def agree(
                 assert root_mean_square(found[name] - array) <= 2 * typical, (isa, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*CASES[::2], *TRANSFORMED, *random_cases(7, 10)], ids=str)
 def test_scores_loss_gradients_and_statistics(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
     graph, _ = gradient_graph(case)
@@ -81,6 +82,7 @@ def test_batches_on_every_instruction_set(
     agree(monkeypatch, case, for_inference(built(case).graph))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_nets(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     case = SHIPPED[name]
