@@ -32,8 +32,10 @@ NET = (
 )
 """`cs231n` with batch normalisation."""
 
+_BATCH = 128
+
 _CHOICES = {
-    "batch_size": 128,
+    "batch_size": _BATCH,
     "optimizer": "sgd",
     "lr": 0.1,
     "momentum": 0.9,
@@ -94,7 +96,8 @@ def _trained(
 ) -> list[Row]:
     """Everybody trained with one seed, in turns of an epoch."""
     classes = int(images.train_labels.max()) + 1
-    one = Case(NET, images.train.shape[1:], classes, _CHOICES["batch_size"])  # type: ignore[arg-type]
+    height, width, depth = images.train.shape[1:]
+    one = Case(NET, (height, width, depth), classes, _BATCH)
     task = Task(one, "training", precision, given.threads)
     choices = json.dumps({**_CHOICES, "epochs": given.epochs, "seed": seed})
     contestants: list[Contestant] = []
