@@ -16,6 +16,7 @@
 #include "winograd.h"
 #include "pointwise.h"
 #include "norm.h"
+#include "norm_pool.h"
 #include "loss.h"
 #include "update.h"
 

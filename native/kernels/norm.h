@@ -26,28 +26,28 @@ constexpr int64_t kShortRun = 32;  // rows whose sum is kept in float
 // Adds to one and two what terms makes of `rows` rows of kVectors vectors of channels from `from` on, in
 // kRuns runs at a time: total[0..depth) and total[depth..2·depth).
 template <int kVectors, int kRuns, class Terms>
-static void add_runs(const Terms& terms, int64_t first, int64_t rows, int64_t depth, int64_t from, int width,
-                     double* total) {
+static void add_runs(const Terms& terms, const WideRows& all, int64_t first, int64_t rows, int64_t from,
+                     int width, double* total) {
   typename Terms::Channels channels[kVectors];
   Vector one[kRuns][kVectors], two[kRuns][kVectors];
   for (int v = 0; v < kVectors; ++v) {
-    channels[v] = terms.channels(from + v * Vector::kWidth, width);
+    channels[v] = terms.channels(all.channel(from + v * Vector::kWidth), width);
     for (int r = 0; r < kRuns; ++r) one[r][v] = two[r][v] = Vector::zero();
   }
   for (int64_t row = first; row < first + rows; ++row)
     for (int r = 0; r < kRuns; ++r)
       for (int v = 0; v < kVectors; ++v)
-        terms.add((row + r * kShortRun) * depth + from + v * Vector::kWidth, width, channels[v], one[r][v],
-                  two[r][v]);
+        terms.add((row + r * kShortRun) * all.width + from + v * Vector::kWidth, width, channels[v],
+                  one[r][v], two[r][v]);
   for (int r = 0; r < kRuns; ++r)
     for (int v = 0; v < kVectors; ++v) {
       float lanes[2][Vector::kWidth];
       one[r][v].store(lanes[0]);
       two[r][v].store(lanes[1]);
-      double* sum = total + from + v * Vector::kWidth;
+      double* sum = total + all.channel(from + v * Vector::kWidth);
       for (int c = 0; c < width; ++c) {
         sum[c] += static_cast<double>(lanes[0][c]);
-        sum[depth + c] += static_cast<double>(lanes[1][c]);
+        sum[all.depth + c] += static_cast<double>(lanes[1][c]);
       }
     }
 }
@@ -56,26 +56,26 @@ static void add_runs(const Terms& terms, int64_t first, int64_t rows, int64_t de
 template <class Terms>
 static void two_sums(Threads& threads, int64_t rows, int64_t depth, double* partial, double* sums,
                      const Terms& terms) {
-  constexpr int kWide = kGroup * Vector::kWidth;
+  const WideRows all(rows, depth);
   const int64_t parts = partial_sums(rows, depth);
   threads.each(parts, [&](int64_t part) {
     const Terms own = terms;  // that no store can change, for all that the compiler knows
     double* total = partial + part * 2 * depth;
     for (int64_t c = 0; c < 2 * depth; ++c) total[c] = 0.0;
-    const int64_t end = rows * (part + 1) / parts;
-    for (int64_t first = rows * part / parts; first < end; first += kGroup * kShortRun) {
+    const int64_t end = all.rows * (part + 1) / parts;
+    for (int64_t first = all.rows * part / parts; first < end; first += kGroup * kShortRun) {
       const int64_t last = lesser(end, first + kGroup * kShortRun);
       int64_t from = 0;
-      for (; from + kWide <= depth; from += kWide)
+      for (; from + kWide <= all.width; from += kWide)
         for (int64_t row = first; row < last; row += kShortRun)
-          add_runs<kGroup, 1>(own, row, lesser(kShortRun, last - row), depth, from, Vector::kWidth, total);
-      for (; from < depth; from += Vector::kWidth) {
-        const int width = static_cast<int>(lesser(Vector::kWidth, depth - from));
+          add_runs<kGroup, 1>(own, all, row, lesser(kShortRun, last - row), from, Vector::kWidth, total);
+      for (; from < all.width; from += Vector::kWidth) {
+        const int width = static_cast<int>(lesser(Vector::kWidth, all.width - from));
         if (last - first == kGroup * kShortRun)
-          add_runs<1, kGroup>(own, first, kShortRun, depth, from, width, total);
+          add_runs<1, kGroup>(own, all, first, kShortRun, from, width, total);
         else
           for (int64_t row = first; row < last; row += kShortRun)
-            add_runs<1, 1>(own, row, lesser(kShortRun, last - row), depth, from, width, total);
+            add_runs<1, 1>(own, all, row, lesser(kShortRun, last - row), from, width, total);
       }
     }
   });
@@ -100,40 +100,40 @@ struct Moments {
   }
 };
 
-// y = (x − centre)·scale + shift, what is added to it, and the ReLU behind
-template <class T, bool kRelu, bool kOther>
-struct Normalise {
-  const T* x;
-  const T* other;
-  T* y;
+// What a normalisation makes of x: (x − mean)·factor + bias, which may be left out where only x̂ is wanted.
+struct Normal {
   const float *mean, *inverse, *weight, *bias;
 
   struct Channels {
     Vector mean, factor, bias;
+    Vector of(Vector x) const { return (x - mean) * factor + bias; }
   };
   Channels channels(int64_t c, int width) const {
-    return {load(mean + c, width), load(inverse + c, width) * load(weight + c, width), load(bias + c, width)};
+    return {load(mean + c, width), load(inverse + c, width) * load(weight + c, width),
+            bias ? load(bias + c, width) : Vector::zero()};
   }
-  void make(int64_t i, int width, const Channels& of) const {
-    Vector made = (load(x + i, width) - of.mean) * of.factor + of.bias;
+};
+
+// That, what is added to it, and the ReLU behind
+template <class T, bool kRelu, bool kOther>
+struct Normalise {
+  Normal normal;
+  const T* x;
+  const T* other;
+  T* y;
+
+  Normal::Channels channels(int64_t c, int width) const { return normal.channels(c, width); }
+  void make(int64_t i, int width, const Normal::Channels& of) const {
+    Vector made = of.of(load(x + i, width));
     if (kOther) made = made + load(other + i, width);
     store(kRelu ? Vector::positive(made) : made, y + i, width);
   }
 };
 
+// The mean of each channel and one by its spread, and the running statistics moved towards them.
 template <class T>
-static void batch_norm(const Call& call, Threads& threads) {
-  const auto& p = call.as<BatchNormCall>();
-  const T* x = call.at<T>(0);
-  const float* weight = call.at<float>(1);
-  const float* bias = call.at<float>(2);
-  const T* other = call.at<T>(3);
-  float* running_mean = call.at<float>(4);
-  float* running_var = call.at<float>(5);
-  T* y = call.at<T>(6);
-  float* mean = call.at<float>(7);
-  float* inverse = call.at<float>(8);
-  double* sums = call.at<double>(9);
+static void statistics_of(const T* x, const BatchNormCall& p, float* running_mean, float* running_var,
+                          float* mean, float* inverse, double* sums, Threads& threads) {
   two_sums(threads, p.rows, p.depth, sums + 2 * p.depth, sums, Moments<T>{x});
   const double count = static_cast<double>(p.rows);
   for (int64_t c = 0; c < p.depth; ++c) {
@@ -148,13 +148,24 @@ static void batch_norm(const Call& call, Threads& threads) {
     running_mean[c] = static_cast<float>((1.0 - p.momentum) * running_mean[c] + p.momentum * centre);
     running_var[c] = static_cast<float>((1.0 - p.momentum) * running_var[c] + p.momentum * unbiased);
   }
+}
+
+template <class T>
+static void batch_norm(const Call& call, Threads& threads) {
+  const auto& p = call.as<BatchNormCall>();
+  const T* x = call.at<T>(0);
+  const T* other = call.at<T>(3);
+  T* y = call.at<T>(6);
+  const Normal normal{call.at<float>(7), call.at<float>(8), call.at<float>(1), call.at<float>(2)};
+  statistics_of(x, p, call.at<float>(4), call.at<float>(5), call.at<float>(7), call.at<float>(8),
+                call.at<double>(9), threads);
   const auto normalise = [&](const auto& map) { map_rows(threads, p.rows, p.depth, map); };
   if (p.has_other)
-    p.relu ? normalise(Normalise<T, true, true>{x, other, y, mean, inverse, weight, bias})
-           : normalise(Normalise<T, false, true>{x, other, y, mean, inverse, weight, bias});
+    p.relu ? normalise(Normalise<T, true, true>{normal, x, other, y})
+           : normalise(Normalise<T, false, true>{normal, x, other, y});
   else
-    p.relu ? normalise(Normalise<T, true, false>{x, other, y, mean, inverse, weight, bias})
-           : normalise(Normalise<T, false, false>{x, other, y, mean, inverse, weight, bias});
+    p.relu ? normalise(Normalise<T, true, false>{normal, x, other, y})
+           : normalise(Normalise<T, false, false>{normal, x, other, y});
 }
 
 template <class T>
@@ -207,7 +218,8 @@ static void batch_norm_apply(const Call& call, Threads& threads) {
 }
 
 struct BatchNormGradCall {
-  int64_t rows, depth, has_gate;
+  int64_t rows, depth;
+  int64_t relu;  // dy is closed where the ReLU behind the normalisation was
 };
 
 template <class T>
@@ -215,89 +227,110 @@ static bool batch_norm_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const BatchNormGradCall*>(parameters);
   if (p.rows <= 0 || p.depth <= 0) return false;
   bytes[0] = bytes[1] = bytes[6] = product(p.rows, p.depth, kBytes<T>);
-  bytes[2] = bytes[3] = bytes[4] = bytes[7] = bytes[8] = product(p.depth, 4);
-  bytes[5] = p.has_gate ? bytes[0] : 0;
+  bytes[2] = bytes[4] = bytes[5] = bytes[7] = bytes[8] = product(p.depth, 4);
+  bytes[3] = p.relu ? product(p.depth, 4) : 0;
   bytes[9] = product(partial_sums(p.rows, p.depth) * 2 + 2, p.depth, 8);
   return true;
 }
 
-// dy, closed where the output of the ReLU behind the normalisation is not positive.
-template <class T, bool kGate>
+// dy, closed where the ReLU behind the normalisation was: x is normalised again, which takes less time than
+// to read what was made of it.
+template <class T, bool kRelu>
 struct Gated {
-  const T *dy, *gate;
+  const T* dy;
 
-  Vector at(int64_t i, int width) const {
+  Vector at(int64_t i, int width, Vector x, const Normal::Channels& of) const {
     const Vector open = load(dy + i, width);
-    return kGate ? Vector::where_positive(load(gate + i, width), open) : open;
+    return kRelu ? Vector::where_positive(of.of(x), open) : open;
   }
 };
 
 // Σ dy and Σ dy·x̂
-template <class T, bool kGate>
+template <class T, bool kRelu>
 struct GradientSums {
+  Normal normal;
   const T* x;
-  Gated<T, kGate> dy;
-  const float *mean, *inverse;
+  Gated<T, kRelu> dy;
 
   struct Channels {
-    Vector mean, inverse;
-  };
-  Channels channels(int64_t c, int width) const { return {load(mean + c, width), load(inverse + c, width)}; }
-  void add(int64_t i, int width, const Channels& of, Vector& one, Vector& two) const {
-    const Vector d = dy.at(i, width);
-    one = one + d;
-    two = two + d * ((load(x + i, width) - of.mean) * of.inverse);
-  }
-};
-
-template <class T, bool kGate>
-struct InputGradient {
-  const T* x;
-  Gated<T, kGate> dy;
-  T* dx;
-  const float *weight, *mean, *inverse, *dweight, *dbias;
-  float share;
-
-  struct Channels {
-    Vector mean, inverse, factor, even, slope;
+    Normal::Channels normal;
+    Vector inverse;
   };
   Channels channels(int64_t c, int width) const {
-    return {load(mean + c, width), load(inverse + c, width),
-            load(weight + c, width) * load(inverse + c, width), Vector::all(share) * load(dbias + c, width),
-            Vector::all(share) * load(dweight + c, width)};
+    return {normal.channels(c, width), load(normal.inverse + c, width)};
   }
-  void make(int64_t i, int width, const Channels& of) const {
-    const Vector normal = (load(x + i, width) - of.mean) * of.inverse;
-    store(of.factor * (dy.at(i, width) - of.even - normal * of.slope), dx + i, width);
+  void add(int64_t i, int width, const Channels& of, Vector& one, Vector& two) const {
+    const Vector from = load(x + i, width);
+    const Vector d = dy.at(i, width, from, of.normal);
+    one = one + d;
+    two = two + d * ((from - of.normal.mean) * of.inverse);
   }
 };
 
-template <class T, bool kGate>
+// dx of one number: weight·inverse·(dy − dbias/n − x̂·dweight/n)
+struct Slope {
+  Normal normal;
+  const float *dweight, *dbias;
+  float share;  // 1/n
+
+  struct Channels {
+    Normal::Channels normal;
+    Vector inverse, even, slope;
+    Vector of(Vector x, Vector dy) const {
+      return normal.factor * (dy - even - (x - normal.mean) * inverse * slope);
+    }
+  };
+  Channels channels(int64_t c, int width) const {
+    return {normal.channels(c, width), load(normal.inverse + c, width),
+            Vector::all(share) * load(dbias + c, width), Vector::all(share) * load(dweight + c, width)};
+  }
+};
+
+template <class T, bool kRelu>
+struct InputGradient {
+  Slope slope;
+  const T* x;
+  Gated<T, kRelu> dy;
+  T* dx;
+
+  Slope::Channels channels(int64_t c, int width) const { return slope.channels(c, width); }
+  void make(int64_t i, int width, const Slope::Channels& of) const {
+    const Vector from = load(x + i, width);
+    store(of.of(from, dy.at(i, width, from, of.normal)), dx + i, width);
+  }
+};
+
+// dbias = Σ dy and dweight = Σ dy·x̂, from rows of x and dy that need not be all there are: where dy is
+// nothing, neither sum gets anything.
+template <class T, bool kRelu>
+static void norm_parameter_grads(const Normal& normal, const T* x, const Gated<T, kRelu>& dy, int64_t rows,
+                                 int64_t depth, float* dweight, float* dbias, double* sums,
+                                 Threads& threads) {
+  two_sums(threads, rows, depth, sums + 2 * depth, sums, GradientSums<T, kRelu>{normal, x, dy});
+  for (int64_t c = 0; c < depth; ++c) {
+    dbias[c] = static_cast<float>(sums[c]);
+    dweight[c] = static_cast<float>(sums[depth + c]);
+  }
+}
+
+template <class T, bool kRelu>
 static void batch_norm_grad_of(const Call& call, Threads& threads) {
   const auto& p = call.as<BatchNormGradCall>();
   const T* x = call.at<T>(0);
-  const Gated<T, kGate> dy{call.at<T>(1), kGate ? call.at<T>(5) : nullptr};
-  const float* weight = call.at<float>(2);
-  const float* mean = call.at<float>(3);
-  const float* inverse = call.at<float>(4);
+  const Gated<T, kRelu> dy{call.at<T>(1)};
+  const Normal normal{call.at<float>(4), call.at<float>(5), call.at<float>(2), call.at<float>(3)};
   float* dweight = call.at<float>(7);
   float* dbias = call.at<float>(8);
-  double* sums = call.at<double>(9);
-  two_sums(threads, p.rows, p.depth, sums + 2 * p.depth, sums, GradientSums<T, kGate>{x, dy, mean, inverse});
-  for (int64_t c = 0; c < p.depth; ++c) {
-    dbias[c] = static_cast<float>(sums[c]);
-    dweight[c] = static_cast<float>(sums[p.depth + c]);
-  }
-  const float share = 1.0f / static_cast<float>(p.rows);
-  map_rows(threads, p.rows, p.depth,
-           InputGradient<T, kGate>{x, dy, call.at<T>(6), weight, mean, inverse, dweight, dbias, share});
+  norm_parameter_grads(normal, x, dy, p.rows, p.depth, dweight, dbias, call.at<double>(9), threads);
+  const Slope slope{normal, dweight, dbias, 1.0f / static_cast<float>(p.rows)};
+  map_rows(threads, p.rows, p.depth, InputGradient<T, kRelu>{slope, x, dy, call.at<T>(6)});
 }
 
 // With x̂ = (x − mean)·inverse: dbias = Σ dy, dweight = Σ dy·x̂,
 // dx = weight·inverse·(dy − dbias/n − x̂·dweight/n).
 template <class T>
 static void batch_norm_grad(const Call& call, Threads& threads) {
-  if (call.as<BatchNormGradCall>().has_gate)
+  if (call.as<BatchNormGradCall>().relu)
     batch_norm_grad_of<T, true>(call, threads);
   else
     batch_norm_grad_of<T, false>(call, threads);

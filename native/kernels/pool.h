@@ -175,7 +175,7 @@ static void add_taps(const Taps& taps, const float* waiting, float start, int64_
 template <class TapsOf, class Term, class Finish>
 static void sum_taps(int64_t pixel, float start, const TapsOf& taps_of, const Term& term,
                      const Finish& finish) {
-  constexpr int64_t kNear = 1024, kWide = kGroup * Vector::kWidth;
+  constexpr int64_t kNear = 1024;
   float sums[kNear];
   for (int64_t first = 0; first < pixel; first += kNear) {
     Taps taps;

@@ -94,32 +94,52 @@ constexpr int kGroup = 4;  // sums that grow side by side, so that none waits fo
 
 constexpr int64_t kNearRows = 8;  // rows that are passed over at a time, so that a group's lines lie close
 
+constexpr int64_t kWide = kGroup * Vector::kWidth;
+
+// Rows of `depth` channels as they are gone through: few channels several times over, so that a group of
+// vectors finds its numbers side by side.
+struct WideRows {
+  int64_t rows, width, depth;
+
+  WideRows(int64_t all, int64_t channels) : rows(all), width(channels), depth(channels) {
+    if (kWide % depth != 0 || depth % Vector::kWidth != 0 || rows * depth % kWide != 0 || depth > kWide)
+      return;
+    rows = all * depth / kWide;
+    width = kWide;
+  }
+  // The channel of column c.
+  int64_t channel(int64_t c) const { return width == depth ? c : c % depth; }
+};
+
 // Calls map.make for kVectors vectors of every row, with what map.channels reads for their channels.
 template <int kVectors, class Map>
-static void map_columns(const Map& map, int64_t first, int64_t last, int64_t depth, int64_t from, int width) {
+static void map_columns(const Map& map, const WideRows& all, int64_t first, int64_t last, int64_t from,
+                        int width) {
   decltype(map.channels(0, 0)) channels[kVectors];
-  for (int v = 0; v < kVectors; ++v) channels[v] = map.channels(from + v * Vector::kWidth, width);
+  for (int v = 0; v < kVectors; ++v)
+    channels[v] = map.channels(all.channel(from + v * Vector::kWidth), width);
   for (int64_t row = first; row < last; ++row)
-    for (int v = 0; v < kVectors; ++v) map.make(row * depth + from + v * Vector::kWidth, width, channels[v]);
+    for (int v = 0; v < kVectors; ++v)
+      map.make(row * all.width + from + v * Vector::kWidth, width, channels[v]);
 }
 
 // The same for all vectors of `rows` rows.
 template <class Map>
 static void map_rows(Threads& threads, int64_t rows, int64_t depth, const Map& map) {
-  constexpr int kWide = kGroup * Vector::kWidth;
-  const int64_t near = greater(kNearRows, 2048 / depth);
-  by_rows(threads, rows, depth, [&](int64_t begin, int64_t end) {
+  const WideRows all(rows, depth);
+  const int64_t near = greater(kNearRows, 2048 / all.width);
+  by_rows(threads, all.rows, all.width, [&](int64_t begin, int64_t end) {
     const Map own = map;  // that no store can change, for all that the compiler knows
     for (int64_t first = begin; first < end; first += near) {
       const int64_t last = lesser(end, first + near);
       int64_t from = 0;
-      for (; from + kWide <= depth; from += kWide)
-        map_columns<kGroup>(own, first, last, depth, from, Vector::kWidth);
-      by_vectors(depth - from, [&](int64_t at, int width) {
+      for (; from + kWide <= all.width; from += kWide)
+        map_columns<kGroup>(own, all, first, last, from, Vector::kWidth);
+      by_vectors(all.width - from, [&](int64_t at, int width) {
         if (width == Vector::kWidth)
-          map_columns<1>(own, first, last, depth, from + at, Vector::kWidth);
+          map_columns<1>(own, all, first, last, from + at, Vector::kWidth);
         else
-          map_columns<1>(own, first, last, depth, from + at, width);
+          map_columns<1>(own, all, first, last, from + at, width);
       });
     }
   });

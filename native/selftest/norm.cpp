@@ -50,53 +50,78 @@ Statistics statistics(const Floats& x, int64_t rows, int64_t depth, int64_t c, d
   return s;
 }
 
+// What batch normalisation makes of x, and how far each number may be off.
+struct Normalised {
+  Doubles y, y_off, mean, mean_off, inverse, inverse_off, new_mean, new_mean_off, new_var, new_var_off;
+};
+
+struct Given {
+  double epsilon = 1e-5, momentum = 0.1;
+  Floats weight, bias, old_mean, old_var;
+
+  Given(int64_t depth, Random& random)
+      : weight(random.real(depth, 1.5)),
+        bias(random.real(depth, 1.5)),
+        old_mean(random.real(depth, 1.0)),
+        old_var(random.real(depth, 1.0)) {}
+};
+
+Normalised normalised(const Floats& x, int64_t rows, int64_t depth, const Given& given) {
+  const double count = static_cast<double>(rows), momentum = given.momentum;
+  Normalised made;
+  made.y.resize(x.size());
+  made.y_off.resize(x.size());
+  for (int64_t c = 0; c < depth; ++c) {
+    const Statistics s = statistics(x, rows, depth, c, given.epsilon);
+    made.mean.push_back(s.mean);
+    made.mean_off.push_back(s.mean_off);
+    made.inverse.push_back(s.inverse);
+    made.inverse_off.push_back(s.inverse_off);
+    const double unbiased = rows > 1 ? s.variance * count / (count - 1) : s.variance;
+    made.new_mean.push_back(given.old_mean[c] + momentum * (s.mean - given.old_mean[c]));
+    made.new_mean_off.push_back(momentum * s.mean_off + kUnit * (std::fabs(made.new_mean[c]) + 1e-6));
+    made.new_var.push_back(given.old_var[c] + momentum * (unbiased - given.old_var[c]));
+    made.new_var_off.push_back(2 * momentum * s.variance_off + kUnit * (std::fabs(made.new_var[c]) + 1e-6));
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t i = row * depth + c;
+      const double d = x[i] - s.mean, weight = given.weight[c], bias = given.bias[c];
+      made.y[i] = weight * d * s.inverse + bias;
+      made.y_off[i] = std::fabs(weight) * (s.inverse * (s.mean_off + kUnit * std::fabs(d)) +
+                                           std::fabs(d) * (s.inverse_off + kUnit * s.inverse)) +
+                      4 * kUnit * (std::fabs(weight * d * s.inverse) + std::fabs(bias));
+    }
+  }
+  return made;
+}
+
+Operand moved(bool update, const Floats& before, const Doubles& after, const Doubles& off) {
+  return update ? changed(before, rounded(after), off) : left_out();
+}
+
 void training(int64_t rows, int64_t depth, double centre, Random& random, const Emit& emit) {
-  const double epsilon = 1e-5, momentum = 0.1, count = static_cast<double>(rows);
   Floats x = random.real(rows * depth, 2.0);
   for (float& value : x) value += static_cast<float>(centre);
   x = emit.stored(x);
-  const Floats weight = random.real(depth, 1.5), bias = random.real(depth, 1.5);
-  const Floats old_mean = random.real(depth, 1.0), old_var = random.real(depth, 1.0);
-  Doubles y(x.size()), y_off(x.size()), mean, mean_off, inverse, inverse_off;
-  Doubles new_mean, new_mean_off, new_var, new_var_off;
-  for (int64_t c = 0; c < depth; ++c) {
-    const Statistics s = statistics(x, rows, depth, c, epsilon);
-    mean.push_back(s.mean);
-    mean_off.push_back(s.mean_off);
-    inverse.push_back(s.inverse);
-    inverse_off.push_back(s.inverse_off);
-    const double unbiased = rows > 1 ? s.variance * count / (count - 1) : s.variance;
-    new_mean.push_back(old_mean[c] + momentum * (s.mean - old_mean[c]));
-    new_mean_off.push_back(momentum * s.mean_off + kUnit * (std::fabs(new_mean[c]) + 1e-6));
-    new_var.push_back(old_var[c] + momentum * (unbiased - old_var[c]));
-    new_var_off.push_back(2 * momentum * s.variance_off + kUnit * (std::fabs(new_var[c]) + 1e-6));
-    for (int64_t row = 0; row < rows; ++row) {
-      const int64_t i = row * depth + c;
-      const double d = x[i] - s.mean, w = std::fabs(weight[c]);
-      y[i] = weight[c] * d * s.inverse + bias[c];
-      y_off[i] = w * (s.inverse * (s.mean_off + kUnit * std::fabs(d)) +
-                      std::fabs(d) * (s.inverse_off + kUnit * s.inverse)) +
-                 4 * kUnit * (std::fabs(weight[c] * d * s.inverse) + std::fabs(bias[c]));
-    }
-  }
+  const Given g(depth, random);
+  const Normalised n = normalised(x, rows, depth, g);
   const Floats added = emit.stored(random.real(rows * depth, 2.0));
-  Doubles sum = y, sum_off = y_off;
+  Doubles sum = n.y, sum_off = n.y_off;
   for (size_t i = 0; i < sum.size(); ++i) {
     sum[i] += added[i];
     sum_off[i] += kUnit * std::fabs(sum[i]);
   }
   for (int kind = 0; kind < 4; ++kind) {
     const bool update = kind % 2 != 0, other = kind / 2 != 0, relu = update == other;
-    const Doubles& wanted = other ? sum : y;
+    const Doubles& wanted = other ? sum : n.y;
     emit({"batch_norm",
           std::to_string(rows) + " rows of " + std::to_string(depth) + " about " + std::to_string(centre) +
               (other ? ", added" : "") + (relu ? ", relu" : ""),
-          {rows, depth, word(epsilon), word(momentum), update, relu, other},
-          {given_map(x), given(weight), given(bias), other ? given_map(added) : left_out(),
-           update ? changed(old_mean, rounded(new_mean), new_mean_off) : left_out(),
-           update ? changed(old_var, rounded(new_var), new_var_off) : left_out(),
-           made_map(rounded(relu ? positive(wanted) : wanted), other ? sum_off : y_off),
-           made(rounded(mean), mean_off), made(rounded(inverse), inverse_off),
+          {rows, depth, word(g.epsilon), word(g.momentum), update, relu, other},
+          {given_map(x), given(g.weight), given(g.bias), other ? given_map(added) : left_out(),
+           moved(update, g.old_mean, n.new_mean, n.new_mean_off),
+           moved(update, g.old_var, n.new_var, n.new_var_off),
+           made_map(rounded(relu ? positive(wanted) : wanted), other ? sum_off : n.y_off),
+           made(rounded(n.mean), n.mean_off), made(rounded(n.inverse), n.inverse_off),
            workspace(sums_bytes(rows, depth))}});
   }
 }
@@ -122,49 +147,160 @@ void inference(int64_t rows, int64_t depth, Random& random, const Emit& emit) {
            made_map(rounded(relu ? positive(y) : y), off), workspace(2 * depth * 4)}});
 }
 
-void gradient(int64_t rows, int64_t depth, bool gated, Random& random, const Emit& emit) {
-  const Floats x = emit.stored(random.real(rows * depth, 2.0));
-  const Floats given_dy = emit.stored(random.real(rows * depth, 2.0));
-  Floats gate = random.whole(rows * depth, 1), dy = given_dy;
-  gate[0] = not_a_number();  // that is no closed one
-  for (size_t i = 0; gated && i < dy.size(); ++i)
-    if (gate[i] <= 0) dy[i] = 0;
-  const Floats weight = random.real(depth, 1.5), mean = random.real(depth, 1.0);
-  Floats inverse = random.real(depth, 1.0);
-  for (float& value : inverse) value = std::fabs(value) + 0.5f;
+// The gradients of a normalisation by its definition, from dy as it is behind the ReLU, and how far they may
+// be off.
+struct Gradients {
+  Doubles dx, dx_off, dweight, dweight_off, dbias, dbias_off;
+};
+
+struct Kept {
+  Floats weight, bias, mean, inverse;
+
+  Kept(int64_t depth, Random& random)
+      : weight(random.real(depth, 1.5)),
+        bias(random.real(depth, 1.5)),
+        mean(random.real(depth, 1.0)),
+        inverse(random.real(depth, 1.0)) {
+    for (float& value : inverse) value = std::fabs(value) + 0.5f;
+  }
+  // As floats are rounded: which side of zero a number lies on may hang on it.
+  float normal(float x, int64_t c) const { return (x - mean[c]) * (inverse[c] * weight[c]) + bias[c]; }
+};
+
+Gradients gradients(const Floats& x, const Floats& dy, int64_t rows, int64_t depth, const Kept& k) {
   const double count = static_cast<double>(rows);
-  Doubles dx(x.size()), dx_off(x.size()), dweight, dweight_off, dbias, dbias_off;
+  Gradients made;
+  made.dx.resize(x.size());
+  made.dx_off.resize(x.size());
   for (int64_t c = 0; c < depth; ++c) {
     double one = 0, two = 0, one_size = 0, two_size = 0;
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t i = row * depth + c;
-      const double normal = (x[i] - static_cast<double>(mean[c])) * inverse[c];
+      const double normal = (x[i] - static_cast<double>(k.mean[c])) * k.inverse[c];
       one += dy[i];
       two += dy[i] * normal;
       one_size += std::fabs(dy[i]);
       two_size += std::fabs(dy[i] * normal);
     }
-    dbias.push_back(one);
-    dweight.push_back(two);
-    dbias_off.push_back(kSum * one_size);
-    dweight_off.push_back(kSum * two_size);
+    made.dbias.push_back(one);
+    made.dweight.push_back(two);
+    made.dbias_off.push_back(kSum * one_size);
+    made.dweight_off.push_back(kSum * two_size);
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t i = row * depth + c;
-      const double normal = (x[i] - static_cast<double>(mean[c])) * inverse[c];
-      const double factor = weight[c] * static_cast<double>(inverse[c]);
-      dx[i] = factor * (dy[i] - one / count - normal * two / count);
+      const double normal = (x[i] - static_cast<double>(k.mean[c])) * k.inverse[c];
+      const double factor = k.weight[c] * static_cast<double>(k.inverse[c]);
+      made.dx[i] = factor * (dy[i] - one / count - normal * two / count);
       const double terms = std::fabs(dy[i]) + std::fabs(one) / count + std::fabs(normal * two) / count;
-      dx_off[i] = std::fabs(factor) * (10 * kUnit * terms + kSum * one_size / count +
-                                       std::fabs(normal) * kSum * two_size / count);
+      made.dx_off[i] = std::fabs(factor) * (10 * kUnit * terms + kSum * one_size / count +
+                                            std::fabs(normal) * kSum * two_size / count);
     }
   }
+  return made;
+}
+
+void gradient(int64_t rows, int64_t depth, bool relu, Random& random, const Emit& emit) {
+  const Floats x = emit.stored(random.real(rows * depth, 2.0));
+  const Floats given_dy = emit.stored(random.real(rows * depth, 2.0));
+  const Kept k(depth, random);
+  Floats dy = given_dy;
+  for (size_t i = 0; relu && i < dy.size(); ++i)
+    if (k.normal(x[i], static_cast<int64_t>(i) % depth) <= 0) dy[i] = 0;
+  const Gradients g = gradients(x, dy, rows, depth, k);
   emit({"batch_norm_grad",
-        std::to_string(rows) + " rows of " + std::to_string(depth) + (gated ? " with a gate" : ""),
-        {rows, depth, gated},
-        {given_map(x), given_map(given_dy), given(weight), given(mean), given(inverse),
-         gated ? given_map(gate) : left_out(), made_map(rounded(dx), dx_off),
-         made(rounded(dweight), dweight_off), made(rounded(dbias), dbias_off),
-         workspace(sums_bytes(rows, depth))}});
+        std::to_string(rows) + " rows of " + std::to_string(depth) + (relu ? " with a ReLU" : ""),
+        {rows, depth, relu},
+        {given_map(x), given_map(given_dy), given(k.weight), relu ? given(k.bias) : left_out(), given(k.mean),
+         given(k.inverse), made_map(rounded(g.dx), g.dx_off), made(rounded(g.dweight), g.dweight_off),
+         made(rounded(g.dbias), g.dbias_off), workspace(sums_bytes(rows, depth))}});
+}
+
+// Maps whose 2×2 windows are pooled behind the normalisation, plain (N, H, W, C).
+struct Windows {
+  int64_t images, block, height, width, depth;
+
+  int64_t rows() const { return images * height * width; }
+  int64_t out_rows() const { return images * (height / 2) * (width / 2); }
+  template <class T>
+  std::vector<T> x_blocks(const std::vector<T>& plain) const {
+    return in_blocks(plain, images, block, height * width, depth);
+  }
+  template <class T>
+  std::vector<T> y_blocks(const std::vector<T>& plain) const {
+    return in_blocks(plain, images, block, (height / 2) * (width / 2), depth);
+  }
+  // Calls visit(index of y, channel, the four indices of x) for every window and channel.
+  template <class Visit>
+  void each(const Visit& visit) const {
+    for (int64_t n = 0; n < images; ++n)
+      for (int64_t oy = 0; oy < height / 2; ++oy)
+        for (int64_t ox = 0; ox < width / 2; ++ox)
+          for (int64_t c = 0; c < depth; ++c) {
+            int64_t from[4];
+            for (int64_t t = 0; t < 4; ++t)
+              from[t] = ((n * height + 2 * oy + t / 2) * width + 2 * ox + t % 2) * depth + c;
+            visit(((n * (height / 2) + oy) * (width / 2) + ox) * depth + c, c, from);
+          }
+  }
+  std::string text() const {
+    return std::to_string(images) + " maps, " + std::to_string(block) + " a block, of " +
+           std::to_string(height) + "x" + std::to_string(width) + "x" + std::to_string(depth);
+  }
+};
+
+// Numbers of x are whole, so that two of a window are alike or far apart.
+void pooled(const Windows& w, bool relu, Random& random, const Emit& emit) {
+  const Floats x = random.whole(w.rows() * w.depth, 9);
+  const Given g(w.depth, random);
+  const Normalised n = normalised(x, w.rows(), w.depth, g);
+  Doubles y(w.out_rows() * w.depth), y_off(y.size());
+  Floats peak(y.size());
+  const Doubles made_y = relu ? positive(n.y) : n.y;
+  w.each([&](int64_t to, int64_t, const int64_t (&from)[4]) {
+    int64_t best = from[0];
+    for (const int64_t i : from)
+      if (made_y[i] > made_y[best]) best = i;
+    y[to] = made_y[best];
+    y_off[to] = n.y_off[best];
+    peak[to] = x[best];
+  });
+  for (const bool update : {false, true})
+    emit({"batch_norm_pool",
+          w.text() + (relu ? ", relu" : ""),
+          {w.images, w.block, w.height, w.width, w.depth, word(g.epsilon), word(g.momentum), update, relu,
+           update},
+          {given_map(w.x_blocks(x)), given(g.weight), given(g.bias),
+           moved(update, g.old_mean, n.new_mean, n.new_mean_off),
+           moved(update, g.old_var, n.new_var, n.new_var_off),
+           made_map(w.y_blocks(rounded(y)), w.y_blocks(y_off)),
+           update ? made_map(w.y_blocks(peak)) : left_out(), made(rounded(n.mean), n.mean_off),
+           made(rounded(n.inverse), n.inverse_off), workspace(sums_bytes(w.rows(), w.depth))}});
+}
+
+void pooled_gradient(const Windows& w, bool relu, Random& random, const Emit& emit) {
+  const Floats x = random.whole(w.rows() * w.depth, 3);  // many of a window are alike
+  const Kept k(w.depth, random);
+  const Floats given_dy = emit.stored(random.real(w.out_rows() * w.depth, 2.0));
+  Floats peak(given_dy.size()), dy(x.size());
+  w.each([&](int64_t at, int64_t c, const int64_t (&from)[4]) {
+    const auto made = [&](int64_t i) {
+      const float normal = k.normal(x[i], c);
+      return relu && normal <= 0 ? 0.0f : normal;
+    };
+    int64_t best = from[0];
+    for (const int64_t i : from)
+      if (made(i) > made(best)) best = i;
+    peak[at] = x[best];
+    if (!relu || made(best) > 0) dy[best] = given_dy[at];
+  });
+  const Gradients g = gradients(x, dy, w.rows(), w.depth, k);
+  emit({"batch_norm_pool_grad",
+        w.text() + (relu ? ", relu" : ""),
+        {w.images, w.block, w.height, w.width, w.depth, relu},
+        {given_map(w.x_blocks(x)), given_map(w.y_blocks(peak)), given_map(w.y_blocks(given_dy)),
+         given(k.weight), given(k.bias), given(k.mean), given(k.inverse),
+         made_map(w.x_blocks(rounded(g.dx)), w.x_blocks(g.dx_off)), made(rounded(g.dweight), g.dweight_off),
+         made(rounded(g.dbias), g.dbias_off), workspace(sums_bytes(w.out_rows(), w.depth))}});
 }
 
 // The weights and the bias of a convolution with the normalisation behind it folded in.
@@ -203,7 +339,14 @@ void norm_cases(bool small, const Emit& emit) {
       training(rows, depth, 0.0, random, emit);
       inference(rows, depth, random, emit);
       folded(rows, depth, random, emit);
-      for (const bool gated : {false, true}) gradient(rows, depth, gated, random, emit);
+      for (const bool relu : {false, true}) gradient(rows, depth, relu, random, emit);
+    }
+  const Windows windows[] = {{1, 1, 2, 2, 1},   {4, 4, 5, 4, 3},    {32, 16, 4, 6, 17}, {2, 2, 3, 3, 64},
+                             {6, 2, 2, 5, 130}, {16, 16, 8, 7, 32}, {3, 1, 6, 6, 16},   {48, 16, 12, 12, 8}};
+  for (const Windows& shape : windows)
+    for (const bool relu : {false, true}) {
+      pooled(shape, relu, random, emit);
+      pooled_gradient(shape, relu, random, emit);
     }
   training(100, 5, 1000.0, random, emit);  // a mean that is large costs no digits
   training(small ? 50 : 2000, 3, -300.0, random, emit);

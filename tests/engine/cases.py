@@ -128,6 +128,9 @@ CASES: tuple[Case, ...] = (
     Case("conv3-5b0 bn relu fc9 bn relu fc", (5, 6, 3), 16),
     Case("conv3-5p1 bn relu avgpool2 fc", (6, 8, 3), 5),
     Case("bn fc", (7, 5, 33), 3),
+    Case("conv3-16p1b0 bn relu pool2 conv3-5p1 bn pool2 fc", (8, 12, 3), 16),
+    Case("conv3-7p1 bn relu pool2~ conv3-3p1 bn pool2~ fc", (9, 7, 3), 6),
+    Case("conv3-32p1 bn relu pool3s2p1~ fc", (7, 6, 3), 4),
     Case("conv3-5 drop0.5 relu fc17 drop0.2 fc", (5, 6, 3), 7),
     Case("drop0.9 drop0 fc", (4, 4, 1), 33),
     # Branches: values that are read more than once, identities, nesting.

@@ -143,8 +143,23 @@ def test_the_gradient_of_a_relu_behind_a_normalisation_joins_its_gradient() -> N
     assert "activation_grad" not in kernels(made)
     (joined,) = (call for call in made.calls if call.kernel == "batch_norm_grad")
     *_, dropped = (call for call in made.calls if call.kernel == "dropout")
-    assert (joined.operand("gate"), joined.parameters.has_gate) == ("relu1", 1)
+    assert (joined.operand("bias"), joined.parameters.relu) == ("bn1.bias", 1)
     assert joined.operand("dy") == dropped.operand("y")
+
+
+@pytest.mark.parametrize("behind", ["conv3-3p1", "conv3-64p1", "pool3s2~", "[conv3-3p1 | ]"])
+def test_a_gate_that_a_normalisation_can_remake_is_read_by_nobody(behind: str) -> None:
+    made = gradients(f"conv3-3p1 bn relu {behind} fc")
+    (joined,) = (call for call in made.calls if call.kernel == "batch_norm_grad")
+    assert (joined.operand("bias"), joined.parameters.relu) == ("bn1.bias", 1)
+    assert "activation_grad" not in kernels(made)
+    assert not any(call.operand("gate") for call in made.calls if "gate" in call.places())
+
+
+def test_a_gate_that_others_were_added_to_is_read() -> None:
+    made = gradients("conv3-3p1 [conv3-3p1 bn | ] relu drop0.5 fc")
+    assert "activation_grad" in kernels(made)
+    assert not any(call.parameters.relu for call in made.calls if call.kernel == "batch_norm_grad")
 
 
 @pytest.mark.parametrize(
@@ -152,19 +167,60 @@ def test_the_gradient_of_a_relu_behind_a_normalisation_joins_its_gradient() -> N
     [
         "conv3-3p1 bn tanh drop0.5 fc",  # another function
         "conv3-3p1 bn drop0.5 relu fc",  # something lies between
-        "conv3-3p1 bn relu conv3-3p1 fc",  # the gate has joined the convolution's gradient
     ],
 )
-def test_the_gradient_of_a_normalisation_elsewhere_has_no_gate(text: str) -> None:
+def test_the_gradient_of_a_normalisation_elsewhere_stays_open(text: str) -> None:
     (norm,) = (call for call in gradients(text).calls if call.kernel == "batch_norm_grad")
-    assert (norm.operand("gate"), norm.parameters.has_gate) == ("", 0)
+    assert (norm.operand("bias"), norm.parameters.relu) == ("", 0)
 
 
 def test_a_gradient_that_is_fetched_does_not_join_a_normalisation() -> None:
     made = gradients("conv3-3p1 bn relu drop0.5 fc", "grad(bn1)")
     assert "activation_grad" in kernels(made)
     (norm,) = (call for call in made.calls if call.kernel == "batch_norm_grad")
-    assert norm.operand("gate") == ""
+    assert norm.operand("bias") == ""
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_pooling_joins_a_normalisation_there_and_back(relu: bool) -> None:
+    made = gradients(f"conv3-5p1 bn {'relu ' * relu}pool2~ drop0.5 fc", image=DEEP)
+    assert not {"batch_norm", "batch_norm_grad", "max_pool", "max_pool_grad"} & set(kernels(made))
+    (there,) = (call for call in made.calls if call.kernel == "batch_norm_pool")
+    (back,) = (call for call in made.calls if call.kernel == "batch_norm_pool_grad")
+    assert (there.operand("x"), there.operand("y"), there.node) == ("conv1", "pool1", "bn1")
+    assert there.operand("peak") == back.operand("peak") == "pool1:peak"
+    assert made.buffers["pool1:peak"].bytes == made.buffers["pool1"].bytes
+    assert (there.parameters.relu, there.parameters.has_peak) == (relu, 1)
+    assert (back.parameters.relu, back.operand("bias")) == (relu, "bn1.bias")
+    assert not {"bn1", "relu1", "pool1:positions"} & set(made.buffers)
+
+
+def test_pooling_joins_a_normalisation_without_a_gradient() -> None:
+    built = build(parse("conv3-5p1 bn relu pool2~ fc"), DEEP, 5).graph
+    made = fuse(lower(built, 4, lay_out(built)))
+    (there,) = (call for call in made.calls if call.kernel == "batch_norm_pool")
+    assert (there.operand("peak"), there.parameters.has_peak) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "fetched"),
+    [
+        ("conv3-5p1 bn relu pool3s2~ fc", ()),  # windows overlap
+        ("conv3-5p1 bn tanh pool2~ fc", ()),  # another function
+        ("conv3-5p1 [conv3-5p1 bn | ] relu pool2~ fc", ()),  # something is added
+        ("conv3-5p1 bn relu {pool2~ | avgpool2~} fc", ()),  # read elsewhere
+        ("conv3-5p1 bn relu pool2~ fc", ("relu1",)),
+        ("conv3-5p1 bn relu pool2~ fc", ("grad(relu1)",)),
+        ("conv3-5p1 bn relu pool2~ fc", ("grad(bn1)",)),
+        ("conv3-5p1 bn pool2~ fc", ("grad(bn1)",)),
+    ],
+)
+def test_pooling_that_others_stand_between_joins_no_normalisation(
+    text: str, fetched: tuple[str, ...]
+) -> None:
+    made = kernels(gradients(text, *fetched, image=DEEP))
+    assert "batch_norm_pool" not in made
+    assert "batch_norm_pool_grad" not in made
 
 
 def test_what_is_not_used_any_more_takes_no_memory() -> None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from hubel.graph.ops.pointwise import FUNCTIONS
-from hubel.program import kernels
 from hubel.program.lower import Lowered
+from hubel.program.pooling import join_pooling
 from hubel.program.program import Call
 
 __all__ = ["fuse"]
@@ -43,10 +43,10 @@ BEFORE_GATE = {
 def fuse(lowered: Lowered) -> Lowered:
     """The same results from fewer passes over memory.
 
-    A ReLU joins what is before it; a ReLU's gradient joins what made its dy, or the gradient of the
-    batch normalisation before the ReLU, as a gate. The sum of a shortcut and a batch normalisation
-    joins that; pooling joins the convolution before it. All only where nothing else uses what lies
-    between.
+    A ReLU joins what is before it. A ReLU's gradient joins what made its dy, as a gate; behind a
+    batch normalisation it joins the gradient of that, which makes the gate anew from its x. The sum
+    of a shortcut and a batch normalisation joins that; pooling joins what is before it. All only
+    where nothing else uses what lies between.
     """
     uses = Counter(name for call in lowered.calls for name in call.reads())
     uses.update(name for name, _, _ in lowered.results)
@@ -66,15 +66,8 @@ def fuse(lowered: Lowered) -> Lowered:
         for name in call.writes():
             makers[name] = len(calls)
         calls.append(call)
-    kept = _pools([call for call in calls if call is not None], lowered)
-    used = {name for call in kept for name in call.operands}
-    used.update(name for name, _, _ in lowered.results)
-    buffers = {
-        name: buffer
-        for name, buffer in lowered.buffers.items()
-        if name in used or buffer.memory != "arena"
-    }
-    return replace(lowered, calls=kept, buffers=buffers)
+    fewer = replace(lowered, calls=tuple(call for call in calls if call is not None))
+    return _without_unused(join_pooling(fewer))
 
 
 def _relu(
@@ -97,12 +90,14 @@ def _gate(
 ) -> tuple[int, Call] | None:
     if call.kernel != "activation_grad" or call.parameters.function != RELU:
         return None
-    between = call.operand("dy")
+    between, kept = call.operand("dy"), call.operand("kept")
     maker = calls[makers[between]] if between in makers and uses[between] == 1 else None
     if maker is None or maker.kernel not in BEFORE_GATE:
         return None
+    if kept in makers and _is_normalised(calls[makers[kept]]):
+        return None
     operands = list(maker.operands)
-    operands[maker.place("gate")] = call.operand("kept")
+    operands[maker.place("gate")] = kept
     operands[maker.place(BEFORE_GATE[maker.kernel])] = call.operand("dx")
     parameters = _with(maker.parameters, "has_gate")
     return makers[between], replace(maker, operands=tuple(operands), parameters=parameters)
@@ -117,11 +112,22 @@ def _gated_norm(
     maker = calls[makers[between]] if between in makers and uses[between] == 1 else None
     if maker is None or maker.kernel != "activation_grad" or maker.parameters.function != RELU:
         return None
+    kept = maker.operand("kept")
+    normalised = calls[makers[kept]] if kept in makers else None
+    if normalised is None or not _is_normalised(normalised):
+        return None
     operands = list(call.operands)
     operands[call.place("dy")] = maker.operand("dy")
-    operands[call.place("gate")] = maker.operand("kept")
-    parameters = replace(call.parameters, has_gate=1)
+    operands[call.place("bias")] = normalised.operand("bias")
+    parameters = replace(call.parameters, relu=1)
     return makers[between], replace(call, operands=tuple(operands), parameters=parameters)
+
+
+def _is_normalised(call: Call | None) -> bool:
+    """Whether a call applies a ReLU to what it normalises and nothing else."""
+    if call is None or call.kernel != "batch_norm":
+        return False
+    return bool(call.parameters.relu) and not call.parameters.has_other
 
 
 def _added(
@@ -158,56 +164,12 @@ def _with(parameters: Any, flag: str) -> Any:
     return replace(parameters, convolution=replace(parameters.convolution, **{flag: 1}))
 
 
-def _pools(calls: list[Call], lowered: Lowered) -> tuple[Call, ...]:
-    """2×2 max pooling joins Winograd's convolution, whose tiles hold whole windows.
-
-    The maps between them are then never written. A gate that reads them, to close the gradient of
-    the ReLU, reads the pooled ones instead: only the largest of a window gets a gradient.
-    """
-    results = {name for name, _, _ in lowered.results}
-    makers = {name: place for place, call in enumerate(calls) for name in call.writes()}
-    readers: dict[str, list[Call]] = {}
-    for call in calls:
-        for name in call.reads():
-            readers.setdefault(name, []).append(call)
-    instead: dict[int, tuple[Call, ...]] = {}
-    gates: dict[str, str] = {}
-    for place, pool in enumerate(calls):
-        if pool.kernel != "max_pool" or not _is_halving(pool.parameters):
-            continue
-        between, y = pool.operand("x"), pool.operand("y")
-        at = makers.get(between)
-        if at is None or between in results or calls[at].kernel != "winograd":
-            continue
-        if not all(call is pool or _is_gate(call, between) for call in readers[between]):
-            continue
-        index = pool.operand("index") if pool.operand("index") in readers else ""
-        parameters = kernels.WinogradPool(calls[at].parameters, int(bool(index)))
-        operands = (*calls[at].operands[:3], y, index)
-        joined = replace(
-            calls[at], kernel="winograd_pool", operands=operands, parameters=parameters
-        )
-        instead |= {at: (joined,), place: ()}
-        gates[between] = y
-    made = [new for place, call in enumerate(calls) for new in instead.get(place, (call,))]
-    return tuple(_gated_by(call, gates) for call in made)
-
-
-def _is_halving(pooling: kernels.Pooling) -> bool:
-    """Whether 2×2 windows lie side by side from the first pixel on, none over an edge."""
-    window = (pooling.rows, pooling.columns, pooling.stride_y, pooling.stride_x)
-    halves = (pooling.out_height, pooling.out_width) == (pooling.height // 2, pooling.width // 2)
-    return window == (2, 2, 2, 2) and halves and not (pooling.top or pooling.left)
-
-
-def _is_gate(call: Call, name: str) -> bool:
-    return call.kernel == "max_pool_grad" and name == call.operand("gate")
-
-
-def _gated_by(call: Call, gates: dict[str, str]) -> Call:
-    if call.kernel != "max_pool_grad" or call.operand("gate") not in gates:
-        return call
-    operands = list(call.operands)
-    operands[call.place("gate")] = gates[call.operand("gate")]
-    parameters = replace(call.parameters, gate_is_y=1)
-    return replace(call, operands=tuple(operands), parameters=parameters)
+def _without_unused(lowered: Lowered) -> Lowered:
+    used = {name for call in lowered.calls for name in call.operands}
+    used.update(name for name, _, _ in lowered.results)
+    buffers = {
+        name: buffer
+        for name, buffer in lowered.buffers.items()
+        if name in used or buffer.memory != "arena"
+    }
+    return replace(lowered, buffers=buffers)

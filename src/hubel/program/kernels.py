@@ -249,11 +249,34 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class NormGradient:
-    """Rows of `depth` channels, and whether dy is closed where a ReLU's output is not positive."""
+    """Rows of `depth` channels, and whether dy is closed where the ReLU behind was."""
 
     rows: int
     depth: int
-    has_gate: int = 0
+    relu: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NormPool:
+    """Batch normalisation of maps with 2×2 max pooling behind it.
+
+    With `has_peak`, what each largest number was made of is kept.
+    """
+
+    maps: Layout
+    epsilon: float
+    momentum: float
+    update: int
+    relu: int
+    has_peak: int
+
+
+@dataclass(frozen=True, slots=True)
+class NormPoolGradient:
+    """The maps that were normalised, and whether dy is closed where the ReLU behind was."""
+
+    maps: Layout
+    relu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,7 +442,19 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         ),
         "batch_norm_apply": Kernel("x weight bias mean variance y> workspace>", Norm, maps=True),
         "batch_norm_grad": Kernel(
-            "x dy weight mean inverse gate? dx> dweight> dbias> workspace>", NormGradient, maps=True
+            "x dy weight bias? mean inverse dx> dweight> dbias> workspace>",
+            NormGradient,
+            maps=True,
+        ),
+        "batch_norm_pool": Kernel(
+            "x weight bias running_mean?! running_var?! y> peak?> mean> inverse> workspace>",
+            NormPool,
+            maps=True,
+        ),
+        "batch_norm_pool_grad": Kernel(
+            "x peak dy weight bias mean inverse dx> dweight> dbias> workspace>",
+            NormPoolGradient,
+            maps=True,
         ),
         "softmax_cross_entropy": Kernel("scores labels losses> probabilities>", Loss),
         "softmax_cross_entropy_grad": Kernel("probabilities labels dscores>", Loss, maps=True),

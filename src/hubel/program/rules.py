@@ -134,7 +134,8 @@ def _batch_norm_grad(lowering: Lowering, node: Node) -> None:
     outputs = tuple(lowering.make(name) for name in node.outputs)
     rows = _rows(lowering, outputs[0])
     workspace = lowering.scratch("sums", _partial_sums(rows, 2, 2))
-    operands = (*node.inputs, "", *outputs, workspace)
+    x, dy, weight, mean, inverse = node.inputs
+    operands = (x, dy, weight, "", mean, inverse, *outputs, workspace)
     parameters = kernels.NormGradient(rows.rows, rows.depth)
     lowering.call("batch_norm_grad", operands, parameters)
 
