@@ -75,7 +75,7 @@ def test_check_prints_a_line_a_layer_where_no_terminal_limits_it(
 def test_check_prints_the_plan_of_a_training_step(hubel: Hubel) -> None:
     said = hubel("check", "conv3-4p1 relu fc10", "--input", "8x8x1", "--plan", "-b", "16")
     assert said.status == 0
-    assert said.out.startswith("11 calls for a batch of 16\n   0  stem_weights")
+    assert said.out.startswith("11 calls for a batch of 16\n   0  pack_maps")
     assert re.search(r"bytes: arena [\d,]+, store [\d,]+", said.out)
     assert re.search(r"relu1 +\|.*━.*\|", said.out)
 

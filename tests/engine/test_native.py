@@ -107,7 +107,7 @@ TRANSFORMED = (
     Case("conv3-64p2x0b0 prelu conv3-48p1x2 fc", (13, 12, 64), 6),
     Case("conv3-96p1 relu pool2 conv3-64p1 gelu fc", (16, 14, 64), 4),
     Case("conv3-64p1 relu pool2same conv3-65p1b0 pool2~ fc", (17, 15, 40), 16),
-    Case("conv3-64same conv3-33same [conv3-33same | conv3-33same] fc", (9, 8, 48), 8),
+    Case("conv3-64same conv3-33same [conv3-33same | conv3-33same] fc", (12, 8, 48), 8),
 )
 
 

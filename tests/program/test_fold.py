@@ -42,7 +42,7 @@ def the(lowered: Lowered, kernel: str) -> Call:
 @pytest.mark.parametrize(
     ("text", "kernel", "rows"),
     [
-        ("conv5-16p2 bn relu fc", "stem", 75),
+        ("conv7-64p3 bn relu fc", "stem", 147),
         ("conv1-16 pool2 tanh conv2-20 bn relu fc", "conv", 64),
         ("pool2 conv3-36g3p1b0 bn relu fc", "conv", 9),
         ("conv1-64 tanh conv3-64p1 bn relu fc", "winograd", 576),
@@ -105,7 +105,7 @@ def test_weights_that_are_read_as_they_lie_are_folded() -> None:
 
 
 def test_a_relu_behind_the_normalisation_joins_the_convolution() -> None:
-    made = fuse(folded("conv5-16p2 bn relu fc"))
+    made = fuse(folded("conv7-64p3 bn relu fc"))
     assert kernels(made) == ["fold_norm", "stem_weights", "stem", "narrow"]
     stem = the(made, "stem")
     assert (stem.operand("y"), stem.parameters.convolution.relu) == ("relu1", 1)
@@ -134,7 +134,7 @@ def test_two_normalisations_of_one_convolution_both_stay() -> None:
 
 
 def test_of_two_in_a_row_the_first_is_folded() -> None:
-    made = folded("conv3-16 bn bn fc")
+    made = folded("conv7-64p3 bn bn fc")
     assert the(made, "batch_norm_apply").operand("x") == "bn1"
     assert the(made, "stem").operand("y") == "bn1"
 
@@ -151,7 +151,7 @@ def test_a_training_step_is_left_alone() -> None:
 
 
 def test_the_program_needs_no_memory_for_what_lay_between() -> None:
-    program = make(inference("conv5-16p2 bn relu fc"), 4)
+    program = make(inference("conv7-64p3 bn relu fc"), 4)
     assert {"conv1", "bn1", "bn1:factors"}.isdisjoint(program.buffers)
     (packed,) = (call for call in program.first if call.kernel == "stem_weights")
-    assert program.buffers[packed.operand("packed")].bytes == packed_size(1, 75, 16, 1) * 4
+    assert program.buffers[packed.operand("packed")].bytes == packed_size(1, 147, 64, 1) * 4

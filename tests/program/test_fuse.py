@@ -60,7 +60,7 @@ def gates(lowered: Lowered) -> list[str]:
 
 def test_a_relu_joins_the_convolution_or_fully_connected_layer_before_it() -> None:
     made = inference("conv3-16 relu fc17 relu fc17")
-    assert kernels(made) == ["stem", "conv", "conv"]
+    assert kernels(made) == ["conv", "conv", "conv"]
     assert relus(made) == [1, 1, 0]
     assert [call.operand("y") for call in made.calls if forward(call)][:2] == [
         "relu1",

@@ -99,8 +99,8 @@ def test_images_that_only_a_first_convolution_reads_are_not_laid_out(precision: 
         graph = for_inference(build(parse(text), IMAGE, 5).graph)
         return [call.kernel for call in lowered(graph, precision).calls]
 
-    assert "pack_maps" not in kernels("conv5-16p2 fc")
-    assert kernels("[conv5-16p2 | conv5-16p2] fc").count("stem") == 2
+    assert "pack_maps" not in kernels("conv7-64p3 fc")
+    assert kernels("[conv7-64p3 | conv7-64p3] fc").count("stem") == 2
     assert "pack_maps" in kernels("[conv3-3p1 | ] fc")
     for other in ("conv1-16 fc", "conv3-6g3 fc", "conv3-16d2 fc", "pool2 fc", "fc"):
         assert "stem" not in kernels(other), other

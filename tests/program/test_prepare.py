@@ -18,7 +18,7 @@ from hubel.program.program import Call
 from tests.program.programs import step_graph
 
 IMAGE = (12, 12, 3)
-TEXT = "conv3-8p1 bn relu conv3-64p1 bn relu conv3-64p1 relu pool2 fc9 relu fc"
+TEXT = "conv3-16p1 bn relu conv3-64p1 bn relu conv3-64p1 relu pool2 fc9 relu fc"
 
 
 def inference(text: str) -> Graph:
@@ -59,7 +59,7 @@ def test_what_is_laid_out_lies_apart_from_what_steps_share() -> None:
 
 
 def test_what_hangs_on_what_is_prepared_is_prepared_too() -> None:
-    program = make(inference("conv5-16p2 bn relu fc"), 16)
+    program = make(inference("conv7-64p3 bn relu fc"), 16)
     (folded,) = (call for call in program.first if call.kernel == "fold_norm")
     (packed,) = (call for call in program.first if call.kernel == "stem_weights")
     assert packed.operand("weight") == folded.operand("folded")
@@ -89,7 +89,7 @@ def test_a_training_step_prepares_nothing() -> None:
 
 
 def test_gradients_without_an_update_prepare_both_directions() -> None:
-    graph = build(parse("conv5-16p2 relu conv3-20s2~ fc11"), IMAGE, 5).graph
+    graph = build(parse("conv7-64p3 relu conv3-20s2~ fc11"), IMAGE, 5).graph
     lossy = with_loss(graph, "softmax_cross_entropy", CrossEntropy())
     program = make(with_gradients(lossy, ["input"]), 16)
     # The first layer's gradient makes few channels, and reads its filters as they lie.

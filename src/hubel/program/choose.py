@@ -42,7 +42,7 @@ ACROSS_SHARE = 0.7
 SHORT_ROW, SHORT_SUM = 4, 2
 """Rows, and numbers of a sum, that beginning a product costs."""
 
-TRANSFORMED = 5.0
+TRANSFORMED = 20.0
 """Making or reading one number of Winograd's transformed domain."""
 
 TRANSFORMED_WEIGHT = 128.0
@@ -56,6 +56,9 @@ NEAR_WEIGHTS = 2**20
 
 MOVED = 32.0
 """Copying one number to another order, or back."""
+
+GATHERED = 150.0
+"""Copying one number of the images to where the rows of windows are read from."""
 
 PASSED = 4.0
 """One product of a depthwise convolution, which waits for memory."""
@@ -159,11 +162,12 @@ def _winograd(problem: Problem) -> float:
     inner, columns = problem.sides
     tiles = tiles_of(conv) * conv.block
     weights = POINTS * inner * -(-columns // PANEL) * PANEL
+    tile = POINTS * inner * _vectors(columns)
     if problem.direction == "weights":
-        products = tiles * weights / ACROSS_SHARE
+        products = tiles * tile / ACROSS_SHARE
     else:
         waits = STREAMED_ROWS if weights <= NEAR_WEIGHTS else FAR_ROWS
-        products = max(tiles, waits) * weights / SHARE
+        products = max(tiles, waits) * tile / SHARE
     transforms = tiles * POINTS * (_vectors(inner) + _vectors(columns)) * TRANSFORMED
     laid = problem.prepared and problem.direction != "weights"
     return products + transforms + (0.0 if laid else weights * TRANSFORMED_WEIGHT)
@@ -188,7 +192,7 @@ def _stem_applies(problem: Problem) -> bool:
 def _stem(problem: Problem) -> float:
     conv = problem.conv
     window = problem.taps * conv.depth
-    copied = conv.rows * conv.depth * conv.stride_x * problem.places * MOVED
+    copied = conv.rows * conv.depth * conv.stride_x * problem.places * GATHERED
     share = ACROSS_SHARE if problem.direction == "weights" else SHARE
     return problem.places * (window + SHORT_SUM) * _vectors(conv.filters) / share + copied
 
