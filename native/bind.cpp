@@ -18,8 +18,8 @@ using namespace hubel;
 
 namespace {
 
-using Memory = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Given = nb::ndarray<nb::ro, uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Memory = nb::ndarray<nb::c_contig, nb::device::cpu>;
+using Given = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using PlaceTuple = std::tuple<int64_t, int64_t, int64_t>;
 using StepTuple = std::tuple<std::string, std::vector<PlaceTuple>, std::vector<int64_t>>;
 
@@ -75,16 +75,17 @@ class Machine {
   static std::vector<void*> addresses_of(const Program& program, const std::vector<Memory>& own,
                                          const std::vector<Given>& given) {
     std::vector<void*> addresses;
-    const auto add = [&](const void* address, size_t size) {
+    const auto add = [&](const void* address, size_t size, size_t number) {
       const size_t index = addresses.size();
       if (index >= program.memories().size() || static_cast<int64_t>(size) < program.memories()[index])
         throw std::invalid_argument("memory " + std::to_string(index) + " is too small, or one too many");
-      if (reinterpret_cast<uintptr_t>(address) % 8 != 0)
+      if (reinterpret_cast<uintptr_t>(address) % number != 0)
         throw std::invalid_argument("memory " + std::to_string(index) + " is not aligned");
       addresses.push_back(const_cast<void*>(address));
     };
-    for (const Memory& memory : own) add(memory.data(), memory.size());
-    for (const Given& memory : given) add(memory.data(), memory.size());
+    addresses.reserve(own.size() + given.size());
+    for (const Memory& memory : own) add(memory.data(), memory.nbytes(), 8);
+    for (const Given& memory : given) add(memory.data(), memory.nbytes(), memory.itemsize());
     if (addresses.size() != program.memories().size()) throw std::invalid_argument("a memory is missing");
     return addresses;
   }

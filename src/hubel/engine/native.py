@@ -7,6 +7,7 @@ from math import prod
 from struct import pack, pack_into, unpack
 from threading import RLock
 from time import perf_counter
+from typing import Any
 from weakref import WeakSet
 
 import numpy as np
@@ -28,6 +29,7 @@ GIVEN: tuple[Memory, ...] = ("input", "labels")
 MEMORIES = (*OWN, *GIVEN)
 
 _NO_PLACES = np.empty((0, 0), np.int32)
+_NO_LABELS = np.empty(0, np.int64)
 
 MOST_PROGRAMS = 64
 """Programs kept ready; past them the one not used for longest is made again when needed."""
@@ -66,6 +68,7 @@ class _Loaded:
     compiled: _native.Program
     scalars: Array
     prepared: Array
+    results: list[tuple[str, slice, np.dtype[Any], tuple[int, ...]]]
     updates: bool
     prepared_for: int = -1
 
@@ -157,14 +160,13 @@ class NativeSession:
             scale,
             shift,
         ]
-        memories = [_bytes(each) for each in (batch, *given)]
-        sizes = [memory.size for memory in memories]
+        sizes = [each.nbytes for each in (batch, *given)]
         is_bytes, is_moved = images.dtype == np.uint8, places is not None
         count, height, width, depth = batch.shape
         parameters = kernels.Assembly(
             len(images), count, height, width, depth, int(is_bytes), int(is_moved), len(scale)
         )
-        self._alone.run(self._assembler(parameters, tuple(sizes)), memories[:1], memories[1:])
+        self._alone.run(self._assembler(parameters, tuple(sizes)), [batch], given)
         return batch
 
     def _assembler(self, parameters: kernels.Assembly, sizes: tuple[int, ...]) -> _native.Program:
@@ -189,10 +191,10 @@ class NativeSession:
             self._prepare(loaded, own, given)
             self._machine.run(loaded.compiled, own, given)
             self._changes += loaded.updates
-        program, results = loaded.program, own[OWN.index("results")]
+        results = own[OWN.index("results")]
         return {
-            name: _result(program, results, buffer, shape, dtype)
-            for name, (buffer, shape, dtype) in zip(graph.outputs, program.results, strict=True)
+            name: results[place].view(dtype).reshape(shape)
+            for name, place, dtype, shape in loaded.results
         }
 
     def time_calls(self, graph: Graph, feeds: Feeds, repeats: int = 5) -> tuple[CallTime, ...]:
@@ -246,7 +248,7 @@ class NativeSession:
         if self._arena.size < program.sizes["arena"]:
             self._arena = _memory(program.sizes["arena"])
         _write_scalars(loaded, fed)
-        results = _memory(program.sizes["results"])
+        results = np.empty(program.sizes["results"], np.uint8)
         return loaded, [self._arena, self._store, loaded.prepared, loaded.scalars, results]
 
     def _prepare(self, loaded: _Loaded, own: list[Array], given: list[Array]) -> None:
@@ -277,7 +279,16 @@ class NativeSession:
             while len(self._loaded) >= MOST_PROGRAMS:
                 del self._loaded[next(iter(self._loaded))]
             scalars = _memory(program.sizes["scalars"])
-            self._loaded[key] = _Loaded(graph, program, first, compiled, scalars, prepared, updates)
+            self._loaded[key] = _Loaded(
+                graph,
+                program,
+                first,
+                compiled,
+                scalars,
+                prepared,
+                _results(graph, program),
+                updates,
+            )
         return self._loaded[key]
 
     def _claim(self, value: Value) -> None:
@@ -327,19 +338,15 @@ def _address(array: Array) -> int:
 
 
 def _ready(array: Array, dtype: type[np.generic]) -> Array:
-    """The array as the compiled module reads it: contiguous, and beginning at eight bytes."""
+    """The array as the compiled module reads it: contiguous, and aligned to its numbers."""
     made = np.ascontiguousarray(array, dtype)
-    return made if _address(made) % 8 == 0 else made.copy()
+    return made if made.flags.aligned else made.copy()
 
 
 def _usable(images: Array) -> bool:
     """Whether the compiled module can read images where they lie, however many there are."""
     known = images.dtype in (np.uint8, np.float32)
-    return known and images.flags.c_contiguous and _address(images) % 8 == 0
-
-
-def _bytes(array: Array) -> Array:
-    return array.reshape(-1).view(np.uint8)
+    return known and images.flags.c_contiguous and images.flags.aligned
 
 
 def _write_scalars(loaded: _Loaded, fed: dict[str, Array]) -> None:
@@ -355,17 +362,21 @@ def _write_scalars(loaded: _Loaded, fed: dict[str, Array]) -> None:
 
 
 def _given(fed: dict[str, Array]) -> list[Array]:
-    """What the caller feeds, as bytes; labels are copied, for what was checked must stay so."""
-    labels = np.array(fed.get("labels", ()), np.int64)
-    return [_bytes(_ready(fed["input"], np.float32)), labels.view(np.uint8)]
+    """What the caller feeds; labels are copied, for what was checked must stay so."""
+    labels = np.array(fed["labels"], np.int64) if "labels" in fed else _NO_LABELS
+    return [_ready(fed["input"], np.float32), labels]
 
 
-def _result(
-    program: Program, results: Array, buffer: str, shape: tuple[int, ...], dtype: str
-) -> Array:
-    placed = program.buffers[buffer]
-    size = prod(shape) * np.dtype(dtype).itemsize
-    return results[placed.offset : placed.offset + size].view(dtype).reshape(shape)
+def _results(
+    graph: Graph, program: Program
+) -> list[tuple[str, slice, np.dtype[Any], tuple[int, ...]]]:
+    """Where each output of the graph lies among the results, its number type and its shape."""
+    found = []
+    for name, (buffer, shape, kind) in zip(graph.outputs, program.results, strict=True):
+        start, dtype = program.buffers[buffer].offset, np.dtype(kind)
+        end = start + prod(shape) * dtype.itemsize
+        found.append((name, slice(start, end), dtype, shape))
+    return found
 
 
 def _steps(
