@@ -2,18 +2,22 @@
 
 The standard decorator compiles six functions anew for each class, which takes half a millisecond:
 for all the small records of graphs and programs longer than to load a model and predict with it.
+Here a class only gets its fields, which tell the standard library's functions that it is one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import MISSING, FrozenInstanceError, fields
+from dataclasses import MISSING, Field, FrozenInstanceError, fields
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["dataclass"]
 
 _set = object.__setattr__
+
+# By this mark the standard library's functions know a field from other attributes.
+_FIELD: Any = vars(dataclasses)["_FIELD"]
 
 
 def _initialise(self: Any, *given: Any, **named: Any) -> None:
@@ -71,6 +75,31 @@ def _reduce(self: Any) -> tuple[Any, ...]:
 _METHODS = {"__init__": _initialise, "__repr__": _represent}
 _FROZEN = {"__setattr__": _refuse, "__delattr__": _refuse, "__reduce__": _reduce}
 
+
+def _fields_of(cls: type) -> dict[str, Any]:
+    """The fields of a class, those of its bases before its own."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__[1:]):
+        found |= base.__dict__.get("__dataclass_fields__", {})
+    for name, kind in cls.__annotations__.items():
+        given = cls.__dict__.get(name, MISSING)
+        one: Any = given if isinstance(given, Field) else dataclasses.field(default=given)
+        one.name, one.type, one.kw_only = name, kind, False
+        one._field_type = _FIELD
+        found[name] = one
+    return found
+
+
+def _with_slots(cls: type) -> type:
+    """The class made again, for only a new one can have slots."""
+    names = tuple(cls.__annotations__)
+    left_out = {*names, "__dict__", "__weakref__"}
+    body = {name: value for name, value in cls.__dict__.items() if name not in left_out}
+    made = type(cls)(cls.__name__, cls.__bases__, body | {"__slots__": names})
+    made.__qualname__ = cls.__qualname__
+    return made
+
+
 if TYPE_CHECKING:
     from dataclasses import dataclass
 else:
@@ -92,9 +121,10 @@ else:
             methods |= {"__eq__": _equal, "__hash__": _hash if frozen else None}
 
         def declare(cls: type) -> type:
-            # Without one the standard decorator inspects the signature, to write it there.
-            cls.__doc__ = cls.__doc__ or f"See `{cls.__module__}`."
-            made = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots)(cls)
+            fields_there = _fields_of(cls)
+            made = _with_slots(cls) if slots else cls
+            made.__dataclass_fields__ = fields_there
+            made.__match_args__ = tuple(fields_there)
             for name, method in methods.items():
                 if name not in cls.__dict__:
                     setattr(made, name, method)
