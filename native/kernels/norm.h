@@ -5,19 +5,20 @@ struct BatchNormCall {
   int64_t rows, depth;
   double epsilon, momentum;
   int64_t update, relu;
-  int64_t
-      has_other;  // maps that are added to y, in front of the ReLU; not where y is made by batch_norm_apply
+  int64_t has_other;  // maps that are added to y, in front of the ReLU
+  int64_t parts;      // of the rows, of which the moments are known; 0 for none
 };
 
 template <class T>
 static bool batch_norm_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const BatchNormCall*>(parameters);
-  if (p.rows <= 0 || p.depth <= 0 || !(p.epsilon >= 0.0)) return false;
-  bytes[0] = bytes[6] = product(p.rows, p.depth, kBytes<T>);
-  bytes[1] = bytes[2] = bytes[7] = bytes[8] = product(p.depth, 4);
+  if (p.rows <= 0 || p.depth <= 0 || p.parts < 0 || !(p.epsilon >= 0.0)) return false;
+  bytes[0] = bytes[7] = product(p.rows, p.depth, kBytes<T>);
+  bytes[1] = bytes[2] = bytes[8] = bytes[9] = product(p.depth, 4);
   bytes[3] = p.has_other ? bytes[0] : 0;
-  bytes[4] = bytes[5] = p.update ? product(p.depth, 4) : 0;
-  bytes[9] = product(partial_sums(p.rows, p.depth) * 2 + 2, p.depth, 8);
+  bytes[4] = product(p.parts, 3, p.depth, 8);
+  bytes[5] = bytes[6] = p.update ? product(p.depth, 4) : 0;
+  bytes[10] = product(partial_sums(p.rows, p.depth) * 2 + 2, p.depth, 8);
   return true;
 }
 
@@ -130,23 +131,58 @@ struct Normalise {
   }
 };
 
+// The mean and the variance of each channel: sums[0..depth) and sums[depth..2·depth).
+template <class T>
+static void measure(const T* x, int64_t rows, int64_t depth, double* sums, Threads& threads) {
+  two_sums(threads, rows, depth, sums + 2 * depth, sums, Moments<T>{x});
+  const double count = static_cast<double>(rows);
+  for (int64_t c = 0; c < depth; ++c) {
+    const double shift = sums[c] / count, spread = sums[depth + c] / count - shift * shift;
+    sums[c] = static_cast<double>(widened(x[c])) + shift;
+    sums[depth + c] = spread < 0.0 ? 0.0 : spread;
+  }
+}
+
+// The same from the moments of parts of the rows, as [part][3][channel] (Chan, Golub and LeVeque, "Updating
+// Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979).
+static void merge_moments(const double* moments, int64_t parts, int64_t rows, int64_t depth, double* sums) {
+  const double count = static_cast<double>(rows);
+  for (int64_t c = 0; c < 2 * depth; ++c) sums[c] = 0.0;
+  for (int64_t part = 0; part < parts; ++part) {
+    const double* of = moments + part * 3 * depth;
+    for (int64_t c = 0; c < depth; ++c) sums[c] += of[c] / count * of[depth + c];
+  }
+  for (int64_t part = 0; part < parts; ++part) {
+    const double* of = moments + part * 3 * depth;
+    for (int64_t c = 0; c < depth; ++c) {
+      const double off = of[depth + c] - sums[c];
+      sums[depth + c] += (of[2 * depth + c] + of[c] * off * off) / count;
+    }
+  }
+}
+
+struct Statistics {
+  const double* moments;
+  float *running_mean, *running_var, *mean, *inverse;
+  double* sums;
+};
+
 // The mean of each channel and one by its spread, and the running statistics moved towards them.
 template <class T>
-static void statistics_of(const T* x, const BatchNormCall& p, float* running_mean, float* running_var,
-                          float* mean, float* inverse, double* sums, Threads& threads) {
-  two_sums(threads, p.rows, p.depth, sums + 2 * p.depth, sums, Moments<T>{x});
+static void statistics_of(const T* x, const BatchNormCall& p, const Statistics& to, Threads& threads) {
+  if (p.parts > 0)
+    merge_moments(to.moments, p.parts, p.rows, p.depth, to.sums);
+  else
+    measure(x, p.rows, p.depth, to.sums, threads);
   const double count = static_cast<double>(p.rows);
   for (int64_t c = 0; c < p.depth; ++c) {
-    const double shift = sums[c] / count;
-    const double spread = sums[p.depth + c] / count - shift * shift;
-    const double variance = spread < 0.0 ? 0.0 : spread;
-    const double centre = static_cast<double>(widened(x[c])) + shift;
-    mean[c] = static_cast<float>(centre);
-    inverse[c] = static_cast<float>(1.0 / sqrt(variance + p.epsilon));
+    const double centre = to.sums[c], variance = to.sums[p.depth + c];
+    to.mean[c] = static_cast<float>(centre);
+    to.inverse[c] = static_cast<float>(1.0 / sqrt(variance + p.epsilon));
     if (!p.update) continue;
     const double unbiased = p.rows > 1 ? variance * count / (count - 1.0) : variance;
-    running_mean[c] = static_cast<float>((1.0 - p.momentum) * running_mean[c] + p.momentum * centre);
-    running_var[c] = static_cast<float>((1.0 - p.momentum) * running_var[c] + p.momentum * unbiased);
+    to.running_mean[c] = static_cast<float>((1.0 - p.momentum) * to.running_mean[c] + p.momentum * centre);
+    to.running_var[c] = static_cast<float>((1.0 - p.momentum) * to.running_var[c] + p.momentum * unbiased);
   }
 }
 
@@ -155,10 +191,11 @@ static void batch_norm(const Call& call, Threads& threads) {
   const auto& p = call.as<BatchNormCall>();
   const T* x = call.at<T>(0);
   const T* other = call.at<T>(3);
-  T* y = call.at<T>(6);
-  const Normal normal{call.at<float>(7), call.at<float>(8), call.at<float>(1), call.at<float>(2)};
-  statistics_of(x, p, call.at<float>(4), call.at<float>(5), call.at<float>(7), call.at<float>(8),
-                call.at<double>(9), threads);
+  T* y = call.at<T>(7);
+  const Statistics made{call.at<double>(4), call.at<float>(5), call.at<float>(6),
+                        call.at<float>(8),  call.at<float>(9), call.at<double>(10)};
+  statistics_of(x, p, made, threads);
+  const Normal normal{made.mean, made.inverse, call.at<float>(1), call.at<float>(2)};
   const auto normalise = [&](const auto& map) { map_rows(threads, p.rows, p.depth, map); };
   if (p.has_other)
     p.relu ? normalise(Normalise<T, true, true>{normal, x, other, y})
@@ -171,7 +208,7 @@ static void batch_norm(const Call& call, Threads& threads) {
 template <class T>
 static bool batch_norm_apply_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const BatchNormCall*>(parameters);
-  if (p.rows <= 0 || p.depth <= 0 || !(p.epsilon >= 0.0) || p.has_other) return false;
+  if (p.rows <= 0 || p.depth <= 0 || !(p.epsilon >= 0.0) || p.has_other || p.parts) return false;
   bytes[0] = bytes[5] = product(p.rows, p.depth, kBytes<T>);
   bytes[1] = bytes[2] = bytes[3] = bytes[4] = product(p.depth, 4);
   bytes[6] = product(2, p.depth, 4);

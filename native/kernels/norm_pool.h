@@ -6,10 +6,11 @@ struct BatchNormPoolCall {
   double epsilon, momentum;
   int64_t update, relu;
   int64_t has_peak;
+  int64_t parts;  // as in BatchNormCall
 
   BatchNormCall norm() const {
     const int64_t rows = product(maps.images, maps.height, maps.width);
-    return {rows, maps.depth, epsilon, momentum, update, relu, 0};
+    return {rows, maps.depth, epsilon, momentum, update, relu, 0, parts};
   }
 };
 
@@ -25,11 +26,13 @@ static bool pooled_sizes(const LayoutCall& maps, int64_t each, int64_t* x, int64
 template <class T>
 static bool batch_norm_pool_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const BatchNormPoolCall*>(parameters);
-  if (!pooled_sizes(p.maps, kBytes<T>, &bytes[0], &bytes[5]) || !(p.epsilon >= 0.0)) return false;
-  bytes[1] = bytes[2] = bytes[7] = bytes[8] = product(p.maps.depth, 4);
-  bytes[3] = bytes[4] = p.update ? product(p.maps.depth, 4) : 0;
-  bytes[6] = p.has_peak ? bytes[5] : 0;
-  bytes[9] = product(partial_sums(p.norm().rows, p.maps.depth) * 2 + 2, p.maps.depth, 8);
+  if (!pooled_sizes(p.maps, kBytes<T>, &bytes[0], &bytes[6])) return false;
+  if (p.parts < 0 || !(p.epsilon >= 0.0)) return false;
+  bytes[1] = bytes[2] = bytes[8] = bytes[9] = product(p.maps.depth, 4);
+  bytes[3] = product(p.parts, 3, p.maps.depth, 8);
+  bytes[4] = bytes[5] = p.update ? product(p.maps.depth, 4) : 0;
+  bytes[7] = p.has_peak ? bytes[6] : 0;
+  bytes[10] = product(partial_sums(p.norm().rows, p.maps.depth) * 2 + 2, p.maps.depth, 8);
   return true;
 }
 
@@ -72,16 +75,15 @@ template <class T>
 static void batch_norm_pool(const Call& call, Threads& threads) {
   const auto& p = call.as<BatchNormPoolCall>();
   const T* x = call.at<T>(0);
-  float* mean = call.at<float>(7);
-  float* inverse = call.at<float>(8);
-  statistics_of(x, p.norm(), call.at<float>(3), call.at<float>(4), mean, inverse, call.at<double>(9),
-                threads);
-  const Normal normal{mean, inverse, call.at<float>(1), call.at<float>(2)};
-  T* peak = p.has_peak ? call.at<T>(6) : nullptr;
+  const Statistics made{call.at<double>(3), call.at<float>(4), call.at<float>(5),
+                        call.at<float>(8),  call.at<float>(9), call.at<double>(10)};
+  statistics_of(x, p.norm(), made, threads);
+  const Normal normal{made.mean, made.inverse, call.at<float>(1), call.at<float>(2)};
+  T* peak = p.has_peak ? call.at<T>(7) : nullptr;
   if (p.relu)
-    normalise_windows<T, true>(normal, p.maps.maps(), x, call.at<T>(5), peak, threads);
+    normalise_windows<T, true>(normal, p.maps.maps(), x, call.at<T>(6), peak, threads);
   else
-    normalise_windows<T, false>(normal, p.maps.maps(), x, call.at<T>(5), peak, threads);
+    normalise_windows<T, false>(normal, p.maps.maps(), x, call.at<T>(6), peak, threads);
 }
 
 struct BatchNormPoolGradCall {

@@ -241,34 +241,115 @@ static int64_t scratch(const WinogradCall& given) {
   return 4 * (tiles.x_numbers() + kPoints * m_point(tiles) + p.x().pixel() + Vector::kWidth);
 }
 
-// Where finished tiles go: into maps, or each 2×2 pixels of them as their largest, and which that was.
+// A tile of outputs: its block of images, its first pixel, and how much of it lies in the maps.
+struct Place {
+  int64_t b, oy, ox, height, width;
+};
+
+// Where finished tiles go: into maps; into maps and measured; or each 2×2 pixels of them as their largest,
+// and which that was. begin() comes before the tiles of a unit and a panel, settle() behind each, end() at
+// last.
+struct Unmeasured {
+  void begin() const {}
+  void settle(const Place&) const {}
+  void end(int64_t, int64_t) const {}
+};
+
 template <class T>
-struct IntoMaps {
-  const Maps maps;
+struct IntoMaps : Unmeasured {
+  Maps maps;
   const T* gate;
   T* y;
 
-  void put(const Vector (&sum)[4][4], int64_t b, int64_t oy, int64_t ox, int64_t at, int width) const {
-    const int64_t height = lesser(kTileSide, maps.height - oy), length = lesser(kTileSide, maps.width - ox);
-    for (int64_t i = 0; i < height; ++i)
-      for (int64_t j = 0; j < length; ++j) {
-        const int64_t to = maps.at(b, oy + i, ox + j) + at;
+  IntoMaps(const Maps& all, const T* open, T* to) : maps(all), gate(open), y(to) {}
+
+  void put(const Vector (&sum)[4][4], const Place& place, int64_t image, int64_t channel, int width) const {
+    const int64_t at = image * maps.depth + channel;
+    for (int64_t i = 0; i < place.height; ++i)
+      for (int64_t j = 0; j < place.width; ++j) {
+        const int64_t to = maps.at(place.b, place.oy + i, place.ox + j) + at;
         store(gate ? Vector::where_positive(load(gate + to, width), sum[i][j]) : sum[i][j], y + to, width);
       }
   }
 };
 
+// A number as a map of T holds it.
+static Vector as_stored(Vector x, const float*) { return x; }
+[[maybe_unused]] static Vector as_stored(Vector x, const Bfloat16*) {
+  Bfloat16 lanes[Vector::kWidth];
+  x.store(lanes);
+  return Vector::load(lanes);
+}
+
+// For the batch normalisation behind: of each unit and channel how many numbers there are, their mean, and
+// the squares of what they differ from it by, in moments as [unit][3][channel].
 template <class T>
-struct IntoPool {
-  const Maps maps;  // of the largest numbers
+struct IntoMeasured {
+  Maps maps;
+  T* y;
+  double* moments;
+  float pivot[kPanel];       // the first number, about which sums are taken
+  float sums[2][kPanel];     // of a tile
+  double totals[2][kPanel];  // of the unit
+  int64_t count;
+
+  IntoMeasured(const Maps& all, T* to, double* measured) : maps(all), y(to), moments(measured), count(0) {}
+
+  void begin() {
+    count = 0;
+    for (int64_t k = 0; k < kPanel; ++k) sums[0][k] = sums[1][k] = 0.0f;
+    for (int64_t k = 0; k < kPanel; ++k) totals[0][k] = totals[1][k] = 0.0;
+  }
+
+  void put(const Vector (&sum)[4][4], const Place& place, int64_t image, int64_t channel, int width) {
+    const int64_t at = image * maps.depth + channel, k = channel % kPanel;
+    if (count == 0 && image == 0) as_stored(sum[0][0], y).store(pivot + k);
+    const Vector start = Vector::load(pivot + k);
+    Vector one = Vector::load(sums[0] + k), two = Vector::load(sums[1] + k);
+    for (int64_t i = 0; i < place.height; ++i)
+      for (int64_t j = 0; j < place.width; ++j) {
+        store(sum[i][j], y + maps.at(place.b, place.oy + i, place.ox + j) + at, width);
+        const Vector d = as_stored(sum[i][j], y) - start;
+        one = one + d;
+        two = two + d * d;
+      }
+    one.store(sums[0] + k);
+    two.store(sums[1] + k);
+  }
+
+  void settle(const Place& place) {
+    count += maps.block * place.height * place.width;
+    for (int64_t k = 0; k < kPanel; ++k) {
+      totals[0][k] += static_cast<double>(sums[0][k]);
+      totals[1][k] += static_cast<double>(sums[1][k]);
+      sums[0][k] = sums[1][k] = 0.0f;
+    }
+  }
+
+  void end(int64_t unit, int64_t panel) const {
+    double* to = moments + unit * 3 * maps.depth + panel * kPanel;
+    const double numbers = static_cast<double>(count);
+    for (int64_t k = 0; k < lesser(kPanel, maps.depth - panel * kPanel); ++k) {
+      const double shift = totals[0][k] / numbers, squares = totals[1][k] - totals[0][k] * shift;
+      to[k] = numbers;
+      to[maps.depth + k] = static_cast<double>(pivot[k]) + shift;
+      to[2 * maps.depth + k] = squares < 0.0 ? 0.0 : squares;
+    }
+  }
+};
+
+template <class T>
+struct IntoPool : Unmeasured {
+  Maps maps;  // of the largest numbers
   T* y;
   uint8_t* index;
 
-  void put(const Vector (&sum)[4][4], int64_t b, int64_t oy, int64_t ox, int64_t at, int width) const {
-    const int64_t height = lesser(kTileSide / 2, maps.height - oy / 2);
-    const int64_t length = lesser(kTileSide / 2, maps.width - ox / 2);
-    for (int64_t i = 0; i < height; ++i)
-      for (int64_t j = 0; j < length; ++j) {
+  IntoPool(const Maps& all, T* to, uint8_t* which) : maps(all), y(to), index(which) {}
+
+  void put(const Vector (&sum)[4][4], const Place& place, int64_t image, int64_t channel, int width) const {
+    const int64_t at = image * maps.depth + channel;
+    for (int64_t i = 0; i < place.height / 2; ++i)
+      for (int64_t j = 0; j < place.width / 2; ++j) {
         const Vector window[4] = {sum[2 * i][2 * j], sum[2 * i][2 * j + 1], sum[2 * i + 1][2 * j],
                                   sum[2 * i + 1][2 * j + 1]};
         Vector best = window[0], position = Vector::zero();
@@ -276,7 +357,7 @@ struct IntoPool {
           position = Vector::where_beats(window[t], best, Vector::all(static_cast<float>(t)), position);
           best = Vector::where_beats(window[t], best, window[t], best);
         }
-        const int64_t to = maps.at(b, oy / 2 + i, ox / 2 + j) + at;
+        const int64_t to = maps.at(place.b, place.oy / 2 + i, place.ox / 2 + j) + at;
         store(best, y + to, width);
         if (index) store_index(position, index + to, width);
       }
@@ -286,12 +367,14 @@ struct IntoPool {
 // Aᵀ m A of tiles first … last - 1 and one panel of filters, finished.
 template <class Into>
 static void finish_tiles(const Tiles& tiles, int64_t first, int64_t last, int64_t panel, const float* m,
-                         const float* bias, const Into& into) {
+                         const float* bias, Into& into) {
   const ConvCall& p = tiles.p;
+  into.begin();
   const int64_t point = m_point(tiles), width = lesser(kPanel, p.filters - panel * kPanel);
   for (int64_t tile = first; tile < last; ++tile) {
     const int64_t b = tile / (tiles.down * tiles.along);
     const int64_t oy = tile / tiles.along % tiles.down * kTileSide, ox = tile % tiles.along * kTileSide;
+    const Place place{b, oy, ox, lesser(kTileSide, p.out_height - oy), lesser(kTileSide, p.out_width - ox)};
     for (int64_t image = 0; image < p.block; ++image)
       for (int64_t c = 0; c < width; c += Vector::kWidth) {
         const float* from = m + ((tile - first) * p.block + image) * m_row(tiles) + c;
@@ -304,9 +387,11 @@ static void finish_tiles(const Tiles& tiles, int64_t first, int64_t last, int64_
               sum = sum + offset;
               sums[i][j] = p.relu ? Vector::positive(sum) : sum;
             });
-        into.put(sums, b, oy, ox, panel * kPanel + image * p.filters + c, count);
+        into.put(sums, place, image, panel * kPanel + c, count);
       }
+    into.settle(place);
   }
+  into.end(first / tiles.each, panel);
 }
 
 template <class T, class Into>
@@ -321,6 +406,7 @@ static void winograd_into(const Call& call, const WinogradCall& given, Threads& 
     float* v = static_cast<float*>(threads.scratch(worker));
     float* m = v + tiles.x_numbers();
     T* outside = reinterpret_cast<T*>(m + kPoints * m_point(tiles));
+    Into own = into;
     for (int64_t i = 0; i < p.x().pixel() + Vector::kWidth; ++i) put(outside + i, 0.0f);
     tiles.transform_input(call.at<T>(0), outside, first, last, v);
     for (int64_t panel = panels * part / given.parts; panel < panels * (part + 1) / given.parts; ++panel) {
@@ -341,7 +427,7 @@ static void winograd_into(const Call& call, const WinogradCall& given, Threads& 
         g.c_step = m_row(tiles);
         brgemm(g);
       }
-      finish_tiles(tiles, first, last, panel, m, p.has_bias ? call.at<float>(2) : nullptr, into);
+      finish_tiles(tiles, first, last, panel, m, p.has_bias ? call.at<float>(2) : nullptr, own);
     }
   });
 }
@@ -351,7 +437,26 @@ template <class T>
 static void winograd(const Call& call, Threads& threads) {
   const auto& given = call.as<WinogradCall>();
   const T* gate = given.conv.has_gate ? call.at<T>(3) : nullptr;
-  winograd_into<T>(call, given, threads, IntoMaps<T>{given.conv.y(), gate, call.at<T>(4)});
+  winograd_into<T>(call, given, threads, IntoMaps<T>(given.conv.y(), gate, call.at<T>(4)));
+}
+
+template <class T>
+static bool winograd_moments_sizes(const void* parameters, int64_t* bytes) {
+  const auto& given = *static_cast<const WinogradCall*>(parameters);
+  int64_t alone[5];
+  if (!winograd_sizes<T>(parameters, alone) || given.conv.has_gate || given.conv.relu) return false;
+  for (int i = 0; i < 3; ++i) bytes[i] = alone[i];
+  bytes[3] = alone[4];
+  const Tiles tiles(given.conv, given.rows);
+  bytes[4] = product(pieces(tiles.count(), tiles.each), 3, given.conv.filters, 8);
+  return true;
+}
+
+// y = x ∗ W + bias, and its moments.
+template <class T>
+static void winograd_moments(const Call& call, Threads& threads) {
+  const auto& given = call.as<WinogradCall>();
+  winograd_into<T>(call, given, threads, IntoMeasured<T>(given.conv.y(), call.at<T>(3), call.at<double>(4)));
 }
 
 struct WinogradPoolCall {
@@ -387,7 +492,7 @@ template <class T>
 static void winograd_pool(const Call& call, Threads& threads) {
   const auto& given = call.as<WinogradPoolCall>();
   uint8_t* index = given.has_index ? call.at<uint8_t>(4) : nullptr;
-  winograd_into<T>(call, given.winograd, threads, IntoPool<T>{given.y(), call.at<T>(3), index});
+  winograd_into<T>(call, given.winograd, threads, IntoPool<T>(given.y(), call.at<T>(3), index));
 }
 
 struct WinogradGradCall {

@@ -94,6 +94,24 @@ Normalised normalised(const Floats& x, int64_t rows, int64_t depth, const Given&
   return made;
 }
 
+// How many rows there are in each of `parts` parts, their mean and the squares about it, as
+// [part][3][channel].
+Doubles moments(const Floats& x, int64_t rows, int64_t depth, int64_t parts) {
+  Doubles made(parts * 3 * depth);
+  for (int64_t part = 0; part < parts; ++part)
+    for (int64_t c = 0; c < depth; ++c) {
+      double* const of = &made[part * 3 * depth + c];
+      const int64_t first = rows * part / parts, last = rows * (part + 1) / parts;
+      of[0] = static_cast<double>(last - first);
+      for (int64_t row = first; row < last; ++row) of[depth] += x[row * depth + c] / of[0];
+      for (int64_t row = first; row < last; ++row) {
+        const double d = x[row * depth + c] - of[depth];
+        of[2 * depth] += d * d;
+      }
+    }
+  return made;
+}
+
 Operand moved(bool update, const Floats& before, const Doubles& after, const Doubles& off) {
   return update ? changed(before, rounded(after), off) : left_out();
 }
@@ -113,11 +131,13 @@ void training(int64_t rows, int64_t depth, double centre, Random& random, const 
   for (int kind = 0; kind < 4; ++kind) {
     const bool update = kind % 2 != 0, other = kind / 2 != 0, relu = update == other;
     const Doubles& wanted = other ? sum : n.y;
+    const int64_t parts = kind == 3 ? (rows < 3 ? rows : 3) : 0;
     emit({"batch_norm",
           std::to_string(rows) + " rows of " + std::to_string(depth) + " about " + std::to_string(centre) +
               (other ? ", added" : "") + (relu ? ", relu" : ""),
-          {rows, depth, word(g.epsilon), word(g.momentum), update, relu, other},
+          {rows, depth, word(g.epsilon), word(g.momentum), update, relu, other, parts},
           {given_map(x), given(g.weight), given(g.bias), other ? given_map(added) : left_out(),
+           parts ? given(moments(x, rows, depth, parts)) : left_out(),
            moved(update, g.old_mean, n.new_mean, n.new_mean_off),
            moved(update, g.old_var, n.new_var, n.new_var_off),
            made_map(rounded(relu ? positive(wanted) : wanted), other ? sum_off : n.y_off),
@@ -142,7 +162,7 @@ void inference(int64_t rows, int64_t depth, Random& random, const Emit& emit) {
   for (const bool relu : {false, true})
     emit({"batch_norm_apply",
           std::to_string(rows) + " rows of " + std::to_string(depth),
-          {rows, depth, word(epsilon), word(0.1), 0, relu, 0},
+          {rows, depth, word(epsilon), word(0.1), 0, relu, 0, 0},
           {given_map(x), given(weight), given(bias), given(mean), given(variance),
            made_map(rounded(relu ? positive(y) : y), off), workspace(2 * depth * 4)}});
 }
@@ -268,8 +288,9 @@ void pooled(const Windows& w, bool relu, Random& random, const Emit& emit) {
     emit({"batch_norm_pool",
           w.text() + (relu ? ", relu" : ""),
           {w.images, w.block, w.height, w.width, w.depth, word(g.epsilon), word(g.momentum), update, relu,
-           update},
+           update, update ? 2 : 0},
           {given_map(w.x_blocks(x)), given(g.weight), given(g.bias),
+           update ? given(moments(x, w.rows(), w.depth, 2)) : left_out(),
            moved(update, g.old_mean, n.new_mean, n.new_mean_off),
            moved(update, g.old_var, n.new_var, n.new_var_off),
            made_map(w.y_blocks(rounded(y)), w.y_blocks(y_off)),

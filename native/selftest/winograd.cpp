@@ -133,6 +133,76 @@ Doubles output_magnitudes(const Shape& s, const Numbers& n) {
   return made;
 }
 
+// The moments of the outputs of each unit of tiles, and how far they may be off: each output by what it may
+// be off itself, and the sums, in short runs about the first number, by 33 roundings.
+void measured(const Shape& s, const Doubles& y, const Doubles& y_off, int64_t rows, Doubles& moments,
+              Doubles& off) {
+  const int64_t down = (s.out_height + 3) / 4, along = (s.out_width + 3) / 4;
+  const int64_t tiles = s.images / s.block * down * along, each = rows / s.block > 1 ? rows / s.block : 1;
+  const int64_t units = (tiles + each - 1) / each;
+  moments.assign(units * 3 * s.filters, 0);
+  off.assign(moments.size(), 0);
+  const auto visit = [&](int64_t unit, int64_t k, const auto& work) {
+    for (int64_t tile = unit * each; tile < tiles && tile < (unit + 1) * each; ++tile)
+      for (int64_t image = 0; image < s.block; ++image)
+        for (int64_t t = 0; t < 16; ++t) {
+          const int64_t n = tile / (down * along) * s.block + image;
+          const int64_t oy = tile / along % down * 4 + t / 4, ox = tile % along * 4 + t % 4;
+          if (oy < s.out_height && ox < s.out_width)
+            work(((n * s.out_height + oy) * s.out_width + ox) * s.filters + k);
+        }
+  };
+  for (int64_t unit = 0; unit < units; ++unit)
+    for (int64_t k = 0; k < s.filters; ++k) {
+      const int64_t at = unit * 3 * s.filters + k;
+      double &count = moments[at], &mean = moments[at + s.filters], &squares = moments[at + 2 * s.filters];
+      double sum = 0, from_pivot = 0, about_pivot = 0, moved = 0, pivot = 0;
+      visit(unit, k, [&](int64_t i) {
+        pivot = count == 0 ? y[i] : pivot;
+        count += 1;
+        sum += y[i];
+        moved += y_off[i];
+        from_pivot += std::fabs(y[i] - pivot);
+        about_pivot += (y[i] - pivot) * (y[i] - pivot);
+      });
+      mean = sum / count;
+      const double mean_off = (moved + 20 * kEps * from_pivot) / count;
+      off[at + s.filters] = mean_off + kEps * std::fabs(mean);
+      double squares_off = 20 * kEps * about_pivot + 2 * mean_off * from_pivot;
+      visit(unit, k, [&](int64_t i) {
+        const double d = std::fabs(y[i] - mean);
+        squares += d * d;
+        squares_off += (2 * d + y_off[i]) * y_off[i];
+      });
+      off[at + 2 * s.filters] = squares_off;
+    }
+}
+
+// Outputs whose moments are taken: in maps of bfloat16 numbers those of the numbers that are stored, any of
+// which may be the next one.
+void measured_forward(const Shape& s, const Numbers& n, const Doubles& sums, const Doubles& magnitudes,
+                      int64_t rows, int64_t parts, bool bias, const Emit& emit) {
+  Doubles y = sums, allowed = magnitudes;
+  for (size_t i = 0; i < y.size(); ++i) {
+    if (bias) y[i] += n.bias[i % s.filters];
+    if (bias) allowed[i] += std::fabs(n.bias[i % s.filters]);
+    allowed[i] *= rounding(1 + kOfInput + static_cast<double>(s.depth) + kOfOutput + 1);
+  }
+  const Doubles stored = widened(emit.stored(rounded(y)));
+  Doubles stored_off = allowed, moments, off;
+  for (size_t i = 0; i < y.size(); ++i)
+    if (stored != widened(rounded(y))) stored_off[i] += kEpsBfloat16 * (std::fabs(stored[i]) + allowed[i]);
+  measured(s, stored, stored_off, rows, moments, off);
+  Words parameters = s.parameters(bias, false, false, true);
+  parameters.insert(parameters.end(), {rows, parts});
+  emit({"winograd_moments",
+        s.text() + counts(rows, parts) + (bias ? ", bias" : ""),
+        parameters,
+        {given_map(x_blocks(s, n.x)), given(transformed(s, n.weight, false, false)),
+         bias ? given(n.bias) : left_out(),
+         made_map(y_blocks(s, rounded(y)), widened(y_blocks(s, rounded(allowed)))), made(moments, off)}});
+}
+
 void forward(const Shape& s, const Numbers& n, int64_t rows, int64_t parts, const Emit& emit) {
   Doubles sums(n.dy.size());
   s.each([&](int64_t x, int64_t y, int64_t w) { sums[y] += static_cast<double>(n.x[x]) * n.weight[w]; });
@@ -158,6 +228,7 @@ void forward(const Shape& s, const Numbers& n, int64_t rows, int64_t parts, cons
            bias ? given(n.bias) : left_out(), gate ? given_map(y_blocks(s, n.gate)) : left_out(),
            made_map(y_blocks(s, rounded(y)), widened(y_blocks(s, rounded(allowed))))}});
   }
+  for (const bool bias : {false, true}) measured_forward(s, n, sums, magnitudes, rows, parts, bias, emit);
 }
 
 // Whether a number of a tile along one axis has part in an output, by the zeros of the matrices.

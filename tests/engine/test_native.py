@@ -104,6 +104,7 @@ def test_batches_of_every_size(monkeypatch: pytest.MonkeyPatch, batch: int) -> N
 TRANSFORMED = (
     Case("conv3-40p1 relu conv3-65p2 fc", (11, 9, 33), 16),
     Case("conv3-64 bn relu [conv3-64p1 | ] relu fc", (10, 13, 32), 16),
+    Case("conv3-48p1 bn relu pool2~ conv3-64p1 bn conv3-64p1 relu fc", (13, 12, 40), 32),
     Case("conv3-64p2x0b0 prelu conv3-48p1x2 fc", (13, 12, 64), 6),
     Case("conv3-96p1 relu pool2 conv3-64p1 gelu fc", (16, 14, 64), 4),
     Case("conv3-64p1 relu pool2same conv3-65p1b0 pool2~ fc", (17, 15, 40), 16),

@@ -24,13 +24,15 @@ def inference(text: str, *outputs: str, image: tuple[int, int, int] = IMAGE) -> 
     return fuse(lower(graph, 4, lay_out(graph)))
 
 
-def gradients(text: str, *extra: str, image: tuple[int, int, int] = IMAGE) -> Lowered:
+def gradients(
+    text: str, *extra: str, image: tuple[int, int, int] = IMAGE, batch: int = 4
+) -> Lowered:
     built = build(parse(text), image, 5).graph
     lossy = with_loss(built, "softmax_cross_entropy", CrossEntropy())
     wrt = [value.name for value in built.with_role("parameter")]
     graph = with_gradients(lossy, wrt)
     graph = Graph(graph.values, graph.nodes, (*graph.outputs, *extra))
-    return fuse(lower(graph, 4, lay_out(graph)))
+    return fuse(lower(graph, batch, lay_out(graph)))
 
 
 def kernels(lowered: Lowered) -> list[str]:
@@ -339,3 +341,35 @@ def test_a_relu_between_the_two_keeps_them_apart() -> None:
     made = gradients("conv3-8p1 tanh [conv3-8p1 bn relu | ] fc")
     (norm,) = norms(made)
     assert not norm.operand("other")
+
+
+@pytest.mark.parametrize("behind", ["relu drop0.5", "relu pool2~", "tanh"])
+def test_what_a_normalisation_measures_is_measured_in_the_convolutions_tiles(behind: str) -> None:
+    made = gradients(f"conv3-64p1 bn {behind} fc", image=DEEP, batch=32)
+    (conv,) = (call for call in made.calls if call.kernel == "winograd_moments")
+    (norm,) = (call for call in made.calls if call.kernel in ("batch_norm", "batch_norm_pool"))
+    assert (conv.operand("y"), norm.operand("x")) == ("conv1", "conv1")
+    assert conv.operand("moments") == norm.operand("moments") == "conv1:moments"
+    # Nine rows and ten columns are 3 × 3 tiles of 4 × 4 outputs, of 16 images; 64 rows hold four.
+    assert norm.parameters.parts == 5
+    assert made.buffers["conv1:moments"].bytes == 5 * 3 * 64 * 8
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conv3-64p1 relu bn fc",  # a ReLU between
+        "conv3-64p1 [bn | tanh] bn fc",  # a sum between
+        "conv1-64 bn fc",  # another algorithm
+    ],
+)
+def test_other_normalisations_measure_themselves(text: str) -> None:
+    made = gradients(text, image=DEEP, batch=32)
+    last = [call for call in made.calls if call.kernel == "batch_norm"][-1]
+    assert (last.operand("moments"), last.parameters.parts) == ("", 0)
+
+
+def test_two_normalisations_of_one_convolution_measure_it_once() -> None:
+    made = gradients("conv3-64p1 [bn | bn relu] fc", image=DEEP, batch=32)
+    assert kernels(made).count("winograd_moments") == 1
+    assert {call.operand("moments") for call in norms(made)} == {"conv1:moments"}

@@ -59,7 +59,7 @@ def test_every_operation_has_a_rule() -> None:
 
 
 def test_every_kernel_is_called_for_some_operation() -> None:
-    deep = "(conv3-64p1)x2 pool2"
+    deep = "conv3-64p1 bn conv3-64p1 pool2"
     branches = f"{{pool2 | avgpool2 | conv2-4s2 | conv3-16g16p1 pool2 | {deep} | bn pool2}}"
     text = f"[bn conv3-16p1 | conv7-64p3 conv1-16 bn] relu {branches} gelu prelu maxout2 drop0.5 fc"
     built = build(parse(text), (16, 16, 3), 5).graph

@@ -8,6 +8,7 @@ from typing import Any
 
 from hubel.graph.ops.pointwise import FUNCTIONS
 from hubel.program.lower import Lowered
+from hubel.program.moments import join_moments
 from hubel.program.pooling import join_pooling
 from hubel.program.program import Call
 
@@ -46,7 +47,8 @@ def fuse(lowered: Lowered) -> Lowered:
     A ReLU joins what is before it. A ReLU's gradient joins what made its dy, as a gate; behind a
     batch normalisation it joins the gradient of that, which makes the gate anew from its x. The sum
     of a shortcut and a batch normalisation joins that; pooling joins what is before it. All only
-    where nothing else uses what lies between.
+    where nothing else uses what lies between. What batch normalisation measures of a convolution's
+    outputs is measured while they are made.
     """
     uses = Counter(name for call in lowered.calls for name in call.reads())
     uses.update(name for name, _, _ in lowered.results)
@@ -67,7 +69,7 @@ def fuse(lowered: Lowered) -> Lowered:
             makers[name] = len(calls)
         calls.append(call)
     fewer = replace(lowered, calls=tuple(call for call in calls if call is not None))
-    return _without_unused(join_pooling(fewer))
+    return _without_unused(join_moments(join_pooling(fewer)))
 
 
 def _relu(

@@ -269,6 +269,7 @@ class NormPool:
     update: int
     relu: int
     has_peak: int
+    parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +306,7 @@ class Drop:
 class Norm:
     """Batch normalisation of rows; `update` moves the running statistics.
 
-    Behind it other maps are added, and a ReLU follows.
+    Behind it other maps are added, and a ReLU follows. Moments of `parts` of the rows are known.
     """
 
     rows: int
@@ -315,6 +316,7 @@ class Norm:
     update: int
     relu: int = 0
     has_other: int = 0
+    parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,6 +421,7 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "stem_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Stem, maps=True),
         "winograd_weights": Kernel("weight packed>", PackWeights),
         "winograd": Kernel("x weights bias? gate? y>", Winograd, maps=True),
+        "winograd_moments": Kernel("x weights bias? y> moments>", Winograd, maps=True),
         "winograd_pool": Kernel("x weights bias? y> index?>", WinogradPool, maps=True),
         "winograd_weight_grad": Kernel(
             "x dy workspace> dweight> dbias?>", WinogradGradient, maps=True
@@ -436,7 +439,8 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "maxout_grad": Kernel("x dy dx>", Pieces, maps=True),
         "dropout": Kernel("x seed step y>", Drop, maps=True),
         "batch_norm": Kernel(
-            "x weight bias other? running_mean?! running_var?! y> mean> inverse> workspace>",
+            "x weight bias other? moments? running_mean?! running_var?! "
+            "y> mean> inverse> workspace>",
             Norm,
             maps=True,
         ),
@@ -447,7 +451,8 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
             maps=True,
         ),
         "batch_norm_pool": Kernel(
-            "x weight bias running_mean?! running_var?! y> peak?> mean> inverse> workspace>",
+            "x weight bias moments? running_mean?! running_var?! "
+            "y> peak?> mean> inverse> workspace>",
             NormPool,
             maps=True,
         ),

@@ -81,12 +81,13 @@ def _normalisation(maker: Call, pool: Call, peak: str, readers: Readers) -> Join
     maps = kernels.Layout(
         pooling.images, pooling.block, pooling.height, pooling.width, pooling.depth
     )
-    x, weight, bias, _, *running, _, mean, inverse, workspace = maker.operands
+    x, weight, bias, _, moments, *running, _, mean, inverse, workspace = maker.operands
     kept = peak if gradients else ""
+    made_of = (x, weight, bias, moments, *running)
     joined = replace(
         maker,
         kernel="batch_norm_pool",
-        operands=(x, weight, bias, *running, pool.operand("y"), kept, mean, inverse, workspace),
+        operands=(*made_of, pool.operand("y"), kept, mean, inverse, workspace),
         parameters=kernels.NormPool(
             maps, given.epsilon, given.momentum, given.update, given.relu, int(bool(gradients))
         ),

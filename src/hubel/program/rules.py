@@ -119,7 +119,7 @@ def _batch_norm(lowering: Lowering, node: Node) -> None:
     outputs = tuple(lowering.make(name) for name in node.outputs)
     rows = _rows(lowering, outputs[0])
     workspace = lowering.scratch("sums", _partial_sums(rows, 2, 2))
-    operands = (*node.inputs, "", *running, *outputs, workspace)
+    operands = (*node.inputs, "", "", *running, *outputs, workspace)
     lowering.call("batch_norm", operands, _norm(lowering, node, bool(node.updates)))
 
 
