@@ -14,6 +14,7 @@
 #include "stem.h"
 #include "pool.h"
 #include "winograd.h"
+#include "winograd_grad.h"
 #include "pointwise.h"
 #include "norm.h"
 #include "norm_pool.h"

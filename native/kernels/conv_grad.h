@@ -137,18 +137,8 @@ static void conv_weight_grad(const Call& call, Threads& threads) {
   float* partial_bias = call.at<float>(2);
   float* weight = call.at<float>(3);
   float* bias = p.has_bias ? call.at<float>(4) : nullptr;
-  const int64_t rows = p.y().blocks() * p.out_height, weights = p.weights();
   float* partial = given.chunks > 1 ? partial_bias + given.chunks * p.filters : weight;
-  threads.each(given.chunks, [&](int64_t chunk) {
-    for (int64_t i = 0; i < weights; ++i) partial[chunk * weights + i] = 0.0f;
-    for (int64_t k = 0; k < p.filters; ++k) partial_bias[chunk * p.filters + k] = 0.0f;
-  });
-  threads.each_worker(given.chunks * given.parts, [&](int64_t task, int worker) {
-    const int64_t chunk = task / given.parts, part = task % given.parts;
-    work.run(rows * chunk / given.chunks, rows * (chunk + 1) / given.chunks, part, given.parts,
-             partial + chunk * weights, bias ? partial_bias + chunk * p.filters : nullptr,
-             threads.scratch(worker));
-  });
-  if (given.chunks > 1) add_partial_sums(partial, given.chunks, weights, weight, threads);
+  sum_chunks(given, work, partial, partial_bias, threads);
+  if (given.chunks > 1) add_partial_sums(partial, given.chunks, p.weights(), weight, threads);
   if (bias) add_partial_sums(partial_bias, given.chunks, p.filters, bias, threads);
 }

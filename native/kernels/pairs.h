@@ -273,17 +273,7 @@ static void pair_conv_weight_grad(const Call& call, Threads& threads) {
   float* partial = partial_bias + given.chunks * p.filters;
   float* weight = call.at<float>(3);
   float* bias = p.has_bias ? call.at<float>(4) : nullptr;
-  const int64_t rows = p.y().blocks() * p.out_height, weights = p.weights();
-  threads.each(given.chunks, [&](int64_t chunk) {
-    for (int64_t i = 0; i < weights; ++i) partial[chunk * weights + i] = 0.0f;
-    for (int64_t k = 0; k < p.filters; ++k) partial_bias[chunk * p.filters + k] = 0.0f;
-  });
-  threads.each_worker(given.chunks * given.parts, [&](int64_t task, int worker) {
-    const int64_t chunk = task / given.parts, part = task % given.parts;
-    work.run(rows * chunk / given.chunks, rows * (chunk + 1) / given.chunks, part, given.parts,
-             partial + chunk * weights, bias ? partial_bias + chunk * p.filters : nullptr,
-             threads.scratch(worker));
-  });
+  sum_chunks(given, work, partial, partial_bias, threads);
   const int64_t bands = pieces(p.filters, Vector::kWidth);
   threads.each(p.taps() * bands, [&](int64_t task) {
     const int64_t tap = task / bands, filter = task % bands * Vector::kWidth;
@@ -295,7 +285,7 @@ static void pair_conv_weight_grad(const Call& call, Threads& threads) {
       for (int i = 0; i < Vector::kWidth; ++i) square[i] = Vector::zero();
       for (int64_t chunk = 0; chunk < given.chunks; ++chunk)
         for (int i = 0; i < filters; ++i)
-          square[i] = square[i] + load(from + chunk * weights + i * p.depth + c, lanes);
+          square[i] = square[i] + load(from + chunk * p.weights() + i * p.depth + c, lanes);
       Vector::transpose(square);
       for (int i = 0; i < lanes; ++i) store(square[i], to + (c + i) * p.filters, filters);
     });

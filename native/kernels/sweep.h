@@ -39,6 +39,24 @@ struct SweepCall {
   }
 };
 
+// A gradient by the weights, cut into `chunks` of rows of outputs, each with sums of its own, and these into
+// `parts`: work.run adds one part of one chunk to its sums, which begin at zero.
+template <class Cut, class Work>
+static void sum_chunks(const Cut& cut, const Work& work, float* weights, float* bias, Threads& threads) {
+  const ConvCall& p = cut.conv;
+  const int64_t rows = p.y().blocks() * p.out_height, size = p.weights();
+  threads.each(cut.chunks, [&](int64_t chunk) {
+    for (int64_t i = 0; i < size; ++i) weights[chunk * size + i] = 0.0f;
+    for (int64_t k = 0; k < p.filters; ++k) bias[chunk * p.filters + k] = 0.0f;
+  });
+  threads.each_worker(cut.chunks * cut.parts, [&](int64_t task, int worker) {
+    const int64_t chunk = task / cut.parts, part = task % cut.parts;
+    work.run(rows * chunk / cut.chunks, rows * (chunk + 1) / cut.chunks, part, cut.parts,
+             weights + chunk * size, p.has_bias ? bias + chunk * p.filters : nullptr,
+             threads.scratch(worker));
+  });
+}
+
 // Where along one axis an output position reads: source = (position · scale + offset_t) / divisor for
 // tap t, where that is whole and lies in the map. Forward scales by the stride, the gradient by x
 // divides by it.
