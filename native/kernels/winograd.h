@@ -248,7 +248,7 @@ static int64_t scratch(const WinogradCall& given) {
 }
 
 // A tile of outputs: its block of images, its first pixel, and how much of it lies in the maps.
-struct Place {
+struct TilePlace {
   int64_t b, oy, ox, height, width;
 };
 
@@ -257,7 +257,7 @@ struct Place {
 // last.
 struct Unmeasured {
   void begin() const {}
-  void settle(const Place&) const {}
+  void settle(const TilePlace&) const {}
   void end(int64_t, int64_t) const {}
 };
 
@@ -269,7 +269,8 @@ struct IntoMaps : Unmeasured {
 
   IntoMaps(const Maps& all, const T* open, T* to) : maps(all), gate(open), y(to) {}
 
-  void put(const Vector (&sum)[4][4], const Place& place, int64_t image, int64_t channel, int width) const {
+  void put(const Vector (&sum)[4][4], const TilePlace& place, int64_t image, int64_t channel,
+           int width) const {
     const int64_t at = image * maps.depth + channel;
     for (int64_t i = 0; i < place.height; ++i)
       for (int64_t j = 0; j < place.width; ++j) {
@@ -307,11 +308,11 @@ struct IntoMeasured {
     for (int64_t k = 0; k < kPanel; ++k) totals[0][k] = totals[1][k] = 0.0;
   }
 
-  void put(const Vector (&sum)[4][4], const Place& place, int64_t image, int64_t channel, int width) {
+  void put(const Vector (&sum)[4][4], const TilePlace& place, int64_t image, int64_t channel, int width) {
     const int64_t at = image * maps.depth + channel, k = channel % kPanel;
     if (count == 0 && image == 0) as_stored(sum[0][0], y).store(pivot + k);
     const Vector start = Vector::load(pivot + k);
-    Vector one = Vector::load(sums[0] + k), two = Vector::load(sums[1] + k);
+    Vector one = Vector::zero(), two = Vector::zero();
     for (int64_t i = 0; i < place.height; ++i)
       for (int64_t j = 0; j < place.width; ++j) {
         store(sum[i][j], y + maps.at(place.b, place.oy + i, place.ox + j) + at, width);
@@ -319,11 +320,11 @@ struct IntoMeasured {
         one = one + d;
         two = two + d * d;
       }
-    one.store(sums[0] + k);
-    two.store(sums[1] + k);
+    (Vector::load(sums[0] + k) + one).store(sums[0] + k);
+    (Vector::load(sums[1] + k) + two).store(sums[1] + k);
   }
 
-  void settle(const Place& place) {
+  void settle(const TilePlace& place) {
     count += maps.block * place.height * place.width;
     for (int64_t k = 0; k < kPanel; ++k) {
       totals[0][k] += static_cast<double>(sums[0][k]);
@@ -352,7 +353,8 @@ struct IntoPool : Unmeasured {
 
   IntoPool(const Maps& all, T* to, uint8_t* which) : maps(all), y(to), index(which) {}
 
-  void put(const Vector (&sum)[4][4], const Place& place, int64_t image, int64_t channel, int width) const {
+  void put(const Vector (&sum)[4][4], const TilePlace& place, int64_t image, int64_t channel,
+           int width) const {
     const int64_t at = image * maps.depth + channel;
     for (int64_t i = 0; i < place.height / 2; ++i)
       for (int64_t j = 0; j < place.width / 2; ++j) {
@@ -380,7 +382,8 @@ static void finish_tiles(const Tiles& tiles, int64_t first, int64_t last, int64_
   for (int64_t tile = first; tile < last; ++tile) {
     const int64_t b = tile / (tiles.down * tiles.along);
     const int64_t oy = tile / tiles.along % tiles.down * kTileSide, ox = tile % tiles.along * kTileSide;
-    const Place place{b, oy, ox, lesser(kTileSide, p.out_height - oy), lesser(kTileSide, p.out_width - ox)};
+    const TilePlace place{b, oy, ox, lesser(kTileSide, p.out_height - oy),
+                          lesser(kTileSide, p.out_width - ox)};
     for (int64_t image = 0; image < p.block; ++image)
       for (int64_t c = 0; c < width; c += Vector::kWidth) {
         const float* from = m + ((tile - first) * p.block + image) * m_row(tiles) + c;
