@@ -188,10 +188,11 @@ void measured_forward(const Shape& s, const Numbers& n, const Doubles& sums, con
     if (bias) allowed[i] += std::fabs(n.bias[i % s.filters]);
     allowed[i] *= rounding(1 + kOfInput + static_cast<double>(s.depth) + kOfOutput + 1);
   }
-  const Doubles stored = widened(emit.stored(rounded(y)));
+  const Floats made_y = rounded(y), held = emit.stored(made_y);
+  const double step = held == made_y ? 0.0 : kEpsBfloat16;
+  const Doubles stored = widened(held);
   Doubles stored_off = allowed, moments, off;
-  for (size_t i = 0; i < y.size(); ++i)
-    if (stored != widened(rounded(y))) stored_off[i] += kEpsBfloat16 * (std::fabs(stored[i]) + allowed[i]);
+  for (size_t i = 0; i < y.size(); ++i) stored_off[i] += step * (std::fabs(stored[i]) + allowed[i]);
   measured(s, stored, stored_off, rows, moments, off);
   Words parameters = s.parameters(bias, false, false, true);
   parameters.insert(parameters.end(), {rows, parts});
