@@ -9,7 +9,7 @@
 #include "sweep.h"
 #include "conv.h"
 #include "conv_grad.h"
-#include "depthwise.h"
+#include "grouped.h"
 #include "narrow.h"
 #include "stem.h"
 #include "pool.h"

@@ -55,8 +55,8 @@ void forward(const Shape& s, const Numbers& n, bool real, const Emit& emit) {
         const std::string what = s.text() + (bias ? ", bias" : "") + (relu ? ", relu" : "");
         const Operand x = given_map(x_blocks(s, n.x)), biases = bias ? given(n.bias) : left_out();
         const Operand made_y = made_map(y_blocks(s, rounded(y)), real ? allowed : Doubles{});
-        if (s.depthwise() && !packed)
-          emit({"depthwise",
+        if (s.grouped() && !packed)
+          emit({"grouped",
                 what,
                 s.parameters(bias, relu, false, false),
                 {x, given(n.weight), biases, made_y}});
@@ -84,6 +84,17 @@ void forward(const Shape& s, const Numbers& n, bool real, const Emit& emit) {
       }
 }
 
+// A group's weights with its channels and its filters exchanged.
+Floats turned(const Shape& s, const Floats& weight) {
+  const int64_t each = s.group_depth();
+  Floats made(weight.size());
+  for (int64_t t = 0; t < s.rows * s.columns; ++t)
+    for (int64_t c = 0; c < each; ++c)
+      for (int64_t k = 0; k < s.filters; ++k)
+        made[(t * each + k % each) * s.depth + k / each * each + c] = weight[(t * each + c) * s.filters + k];
+  return made;
+}
+
 void input_grad(const Shape& s, const Numbers& n, const Emit& emit) {
   Doubles dx(n.x.size());
   s.each([&](int64_t x, int64_t y, int64_t w) { dx[x] += static_cast<double>(n.dy[y]) * n.weight[w]; });
@@ -94,11 +105,11 @@ void input_grad(const Shape& s, const Numbers& n, const Emit& emit) {
     const Operand dy = given_map(y_blocks(s, n.dy)), weight = given(n.weight);
     const Operand gates = gate ? given_map(x_blocks(s, n.gate)) : left_out();
     const Operand made_dx = made_map(x_blocks(s, rounded(dx)));
-    if (s.depthwise())
-      emit({"depthwise_input_grad",
+    if (s.grouped())
+      emit({"grouped_input_grad",
             what,
             s.parameters(false, false, gate, false),
-            {dy, weight, gates, made_dx}});
+            {dy, given(turned(s, n.weight)), gates, made_dx}});
     if (s.groups == 1 && s.stride_x == 1 && s.depth <= 8) {
       Words parameters = s.parameters(false, false, gate, true);
       parameters.push_back(1);
@@ -121,6 +132,14 @@ void input_grad(const Shape& s, const Numbers& n, const Emit& emit) {
   }
 }
 
+void turn(const Shape& s, const Numbers& n, const Emit& emit) {
+  if (!s.grouped()) return;
+  emit({"turn_groups",
+        s.text(),
+        {s.rows * s.columns, s.depth, s.filters, s.groups, 1},
+        {given(n.weight), made(turned(s, n.weight))}});
+}
+
 void weight_grad(const Shape& s, const Numbers& n, const Emit& emit) {
   Doubles dweight(n.weight.size()), dbias(n.bias.size());
   s.each([&](int64_t x, int64_t y, int64_t w) { dweight[w] += static_cast<double>(n.x[x]) * n.dy[y]; });
@@ -129,10 +148,10 @@ void weight_grad(const Shape& s, const Numbers& n, const Emit& emit) {
   for (const Cut& cut : {Cut{1, 1}, Cut{2, 3}, Cut{rows, 1}, Cut{rows + 2, 5}, Cut{3, 1000}})
     for (const bool bias : {false, true}) {
       const int64_t chunks = cut.chunks;
-      if (s.depthwise()) {
+      if (s.grouped()) {
         Words parameters = s.parameters(bias, false, false, true);
         parameters.push_back(chunks);
-        emit({"depthwise_weight_grad",
+        emit({"grouped_weight_grad",
               s.text() + cut.text() + (bias ? ", bias" : ""),
               parameters,
               {given_map(x_blocks(s, n.x)), given_map(y_blocks(s, n.dy)),
@@ -165,6 +184,7 @@ void all(const Shape& given_shape, Random& random, const Emit& emit) {
   n.dy = random.whole(s.images * s.out_height * s.out_width * s.filters, 3);
   n.gate = random.whole(inputs, 1);
   forward(s, n, false, emit);
+  turn(s, n, emit);
   input_grad(s, n, emit);
   weight_grad(s, n, emit);
 }
@@ -228,6 +248,11 @@ void special(Random& random, const Emit& emit) {
   real.weight = random.real(apart.weights(), 1.0);
   real.bias = random.real(apart.filters, 1.0);
   forward(apart, real, true, emit);
+  const Shape grouped = Shape{2, 2, 6, 6, 32, 32, 3, 3, 1, 1, 1, 1, 1, 1, 8}.whole();
+  real.x = emit.stored(random.real(grouped.images * grouped.height * grouped.width * grouped.depth, 1.0));
+  real.weight = random.real(grouped.weights(), 1.0);
+  real.bias = random.real(grouped.filters, 1.0);
+  forward(grouped, real, true, emit);
   const Shape deep = Shape{16, 16, 4, 6, 66, 40, 3, 3, 1, 1, 1, 1}.whole();
   const auto held = [](const Floats& numbers) { return from_bfloat16(to_bfloat16(numbers)); };
   real.x = held(random.real(deep.images * deep.height * deep.width * deep.depth, 1.0));
@@ -295,6 +320,19 @@ void conv_cases(bool small, const Emit& emit) {
     if (small) break;
   }
   if (!small) all({16, 16, 40, 5, 3, 3, 3, 3, 1, 1, 1, 1, 1, 1, 3}, random, emit);  // many rows a task
+  // Several channels a group: those that have kernels of their own, widths of a strip, windows, strides.
+  for (const int64_t each : {2, 4, 8, 16})
+    for (const int64_t groups : {2, 6, 8})
+      if (groups * each % 16 == 0)
+        all({2, 1, 3, 4, groups * each, groups * each, 3, 3, 1, 1, 1, 1, 1, 1, groups}, random, emit);
+  for (int64_t width = 1; width <= (small ? 2 : 9); ++width) {
+    all({2, 2, 3, width, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1, 4}, random, emit);
+    all({2, 2, 3, 2 * width, 32, 32, 3, 3, 2, 2, 1, 1, 1, 1, 2}, random, emit);
+  }
+  for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{1, 1}, {2, 2}, {5, 5}, {1, 4}})
+    for (const int64_t stride : {1, 2, 3})
+      all({2, 1, 7, 8, 16, 16, rows, columns, stride, stride, rows / 2, columns / 2, 1, 1, 2}, random, emit);
+  all({16, 16, 5, 6, 32, 32, 3, 3, 2, 2, 1, 1, 2, 2, 8}, random, emit);
   if (!small) {
     all({2, 1, 40, 12, 2, 3, 3, 3, 1, 1, 1, 1}, random, emit);  // more rows than one pass
     all({256, 256, 2, 3, 2, 3, 2, 2}, random, emit);            // a block larger than one pass

@@ -17,7 +17,11 @@ struct Shape {
 
   int64_t group_depth() const { return depth / groups; }
   int64_t group_filters() const { return filters / groups; }
-  bool depthwise() const { return groups == depth && filters == depth; }
+  // Whether each group has as many filters as channels, and few of them.
+  bool grouped() const {
+    const int64_t each = group_depth();
+    return filters == depth && (each == 1 || (8 % each == 0 && depth % 16 == 0));
+  }
   int64_t weights() const { return rows * columns * group_depth() * filters; }
 
   // With the sizes of the output filled in.

@@ -120,7 +120,13 @@ def test_few_channels_have_algorithms_of_their_own() -> None:
     assert "stem" in choose(Problem(read, "weights")).costs
     assert only(replace(read, rows=5, columns=5, top=2, left=2)) == "stem"
     assert only(read, "backward") == only(made) == "narrow"
-    assert only(replace(conv(depth=32, filters=32), groups=32)) == "depthwise"
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_groups_of_few_channels_are_no_products_of_matrices(direction: Direction) -> None:
+    taken = [only(replace(conv(), groups=64 // channels), direction) for channels in (1, 2, 4, 8)]
+    assert taken == ["grouped"] * 4
+    assert only(replace(conv(), groups=4), direction) == "direct"
 
 
 def test_a_stem_has_several_places_a_row() -> None:

@@ -74,8 +74,8 @@ def test_a_relu_joins_the_convolution_or_fully_connected_layer_before_it() -> No
 def test_a_relu_and_its_gate_join_a_depthwise_convolution() -> None:
     made = gradients("conv3-3p1 relu conv3-3g3p1 relu fc")
     assert "activation" not in kernels(made)
-    (forward,) = (call for call in made.calls if call.kernel == "depthwise")
-    (backward,) = (call for call in made.calls if call.kernel == "depthwise_input_grad")
+    (forward,) = (call for call in made.calls if call.kernel == "grouped")
+    (backward,) = (call for call in made.calls if call.kernel == "grouped_input_grad")
     assert (forward.operand("y"), forward.parameters.relu) == ("relu2", 1)
     assert (backward.operand("gate"), backward.parameters.has_gate) == ("relu1", 1)
 

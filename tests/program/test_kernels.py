@@ -60,7 +60,8 @@ def test_every_operation_has_a_rule() -> None:
 
 def test_every_kernel_is_called_for_some_operation() -> None:
     deep = "conv3-64p1 bn conv3-64p1 pool2"
-    branches = f"{{pool2 | avgpool2 | conv2-4s2 | conv3-16g16p1 pool2 | {deep} | bn pool2}}"
+    groups = "conv3-16g16p1 conv3-16g4p1 pool2"
+    branches = f"{{pool2 | avgpool2 | conv2-4s2 | {groups} | {deep} | bn pool2}}"
     text = f"[bn conv3-16p1 | conv7-64p3 conv1-16 bn] relu {branches} gelu prelu maxout2 drop0.5 fc"
     built = build(parse(text), (16, 16, 3), 5).graph
     program = make(for_inference(built), 32)
@@ -83,21 +84,24 @@ def test_every_kernel_is_called_for_some_operation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "kernel"),
+    ("text", "depth", "kernel"),
     [
-        ("conv3-6g6p1", "depthwise"),
-        ("conv3-6g6s2d2p2~", "depthwise"),
-        ("conv3-12g6p1", "conv"),
-        ("conv3-6g3p1", "conv"),
+        ("conv3-6g6p1", 6, "grouped"),
+        ("conv3-6g6s2d2p2~", 6, "grouped"),
+        ("conv3-32g4p1", 32, "grouped"),
+        ("conv5-48g24s2p2~", 48, "grouped"),
+        ("conv3-12g6p1", 6, "conv"),  # more filters than channels
+        ("conv3-6g3p1", 6, "conv"),  # no whole vectors
+        ("conv3-48g16p1", 48, "conv"),  # groups that lie across vectors
     ],
 )
-def test_one_filter_a_channel_has_kernels_of_its_own(text: str, kernel: str) -> None:
-    lossy = with_loss(build(parse(f"{text} fc"), (8, 8, 6), 5).graph, "hinge")
+def test_small_groups_have_kernels_of_their_own(text: str, depth: int, kernel: str) -> None:
+    lossy = with_loss(build(parse(f"{text} fc"), (8, 8, depth), 5).graph, "hinge")
     made = make(with_gradients(lossy, ["input", "conv1.weight", "conv1.bias"]), 4)
     geometry = {
         call.kernel
         for call in made.calls
-        if getattr(getattr(call.parameters, "convolution", call.parameters), "rows", 0) == 3
+        if getattr(getattr(call.parameters, "convolution", call.parameters), "rows", 0) in (3, 5)
     }
     assert geometry == {kernel, f"{kernel}_input_grad", f"{kernel}_weight_grad"}
 

@@ -19,7 +19,7 @@ __all__ = [
     "tiles_of",
 ]
 
-Algorithm: TypeAlias = Literal["direct", "winograd", "depthwise", "stem", "narrow", "pairs"]
+Algorithm: TypeAlias = Literal["direct", "winograd", "grouped", "stem", "narrow", "pairs"]
 
 Direction: TypeAlias = Literal["forward", "backward", "weights"]
 """The outputs, the gradient by the inputs, or the gradient by the weights."""
@@ -60,8 +60,8 @@ MOVED = 32.0
 GATHERED = 150.0
 """Copying one number of the images to where the rows of windows are read from."""
 
-PASSED = 4.0
-"""One product of a depthwise convolution, which waits for memory."""
+PASSED, MET = 5.0, 2.0
+"""One number that passes a tap of a convolution in groups of few channels, and meets a filter."""
 
 PAIR_DEPTH = 32
 """Numbers of a sum that an instruction on pairs takes at most: fewer take as long."""
@@ -76,7 +76,7 @@ PAIRED_IMAGES = 16
 """Images of a block whose places can be paired."""
 
 FEW_CHANNELS = 8
-"""Channels up to which a convolution that reads or makes them has algorithms of its own."""
+"""Channels, or those of a group, up to which a convolution has algorithms of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +173,15 @@ def _winograd(problem: Problem) -> float:
     return products + transforms + (0.0 if laid else weights * TRANSFORMED_WEIGHT)
 
 
-def _depthwise_applies(problem: Problem) -> bool:
-    return problem.conv.groups == problem.conv.depth == problem.conv.filters
+def _grouped_applies(problem: Problem) -> bool:
+    inner, columns = problem.sides
+    few = FEW_CHANNELS % inner == 0 and problem.conv.depth % LANES == 0
+    return inner == columns and (inner == 1 or few)
 
 
-def _depthwise(problem: Problem) -> float:
-    return problem.taps * problem.places * _vectors(problem.conv.depth) * PASSED
+def _grouped(problem: Problem) -> float:
+    met = PASSED + MET * problem.sides[0]
+    return problem.taps * problem.places * _vectors(problem.conv.depth) * met
 
 
 def _stem_applies(problem: Problem) -> bool:
@@ -238,7 +241,7 @@ ALGORITHMS: Mapping[Algorithm, tuple[Callable[[Problem], bool], Callable[[Proble
         {
             "direct": (lambda problem: True, _direct),
             "winograd": (_winograd_applies, _winograd),
-            "depthwise": (_depthwise_applies, _depthwise),
+            "grouped": (_grouped_applies, _grouped),
             "stem": (_stem_applies, _stem),
             "narrow": (_narrow_applies, _narrow),
             "pairs": (_pairs_apply, _pairs),

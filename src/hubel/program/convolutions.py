@@ -40,7 +40,7 @@ MOST_SUMS = 300_000
 """Transformed sums that one task of Winograd's weight gradient keeps near its core."""
 
 LEAST_PLACES = 16
-"""Output pixels from which a partial sum of its own costs a depthwise weight gradient little."""
+"""Output pixels from which a partial sum costs the weight gradient of small groups little."""
 
 
 def _convolution(lowering: Lowering, conv: Conv, x: str) -> kernels.Convolution:
@@ -102,8 +102,8 @@ def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
     given = replace(given, has_bias=len(others))
     chosen = choose(Problem(given, "forward", lowering.prepared, images, lowering.pair_rate))
     match chosen.algorithm:
-        case "depthwise":
-            lowering.call("depthwise", (x, weight, bias, y), replace(given, packed=0))
+        case "grouped":
+            lowering.call("grouped", (x, weight, bias, y), replace(given, packed=0))
         case "narrow":
             lowering.call("narrow", (x, weight, bias, "", y), kernels.Narrow(given, 0))
         case "stem":
@@ -133,8 +133,9 @@ def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
     given = _convolution(lowering, conv, dx)
     chosen = choose(Problem(given, "backward", lowering.prepared, pair_rate=lowering.pair_rate))
     match chosen.algorithm:
-        case "depthwise":
-            lowering.call("depthwise_input_grad", (dy, weight, "", dx), replace(given, packed=0))
+        case "grouped":
+            turned = _turn(lowering, given, weight)
+            lowering.call("grouped_input_grad", (dy, turned, "", dx), replace(given, packed=0))
         case "narrow":
             lowering.call("narrow", (dy, weight, "", "", dx), kernels.Narrow(given, 1))
         case "winograd":
@@ -165,11 +166,11 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
 
     chosen = choose(Problem(given, "weights", lowering.prepared, images, lowering.pair_rate))
     match chosen.algorithm:
-        case "depthwise":
+        case "grouped":
             places = given.images * given.out_height * given.out_width
             chunks = max(1, min(TASKS, places // LEAST_PLACES, most))
-            depthwise = kernels.Chunked(replace(given, packed=0), chunks)
-            call("depthwise_weight_grad", x, chunks, True, depthwise)
+            cut = kernels.Chunked(replace(given, packed=0), chunks)
+            call("grouped_weight_grad", x, chunks, True, cut)
         case "stem":
             chunks = max(1, min(TASKS, rows))
             stem = kernels.Stem(given, chunks, int(images))
@@ -182,8 +183,8 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
             parts = max(-(-sums // MOST_SUMS), -(-FEW_TASKS // most))
             parts = min(-(-given.filters // kernels.PANEL), parts)
             chunks = max(1, min(TASKS // parts, most))
-            cut = kernels.WinogradGradient(given, rows, chunks, parts)
-            call("winograd_weight_grad", x, chunks, chunks > 1, cut)
+            winograd = kernels.WinogradGradient(given, rows, chunks, parts)
+            call("winograd_weight_grad", x, chunks, chunks > 1, winograd)
         case "pairs":
             units = -(-given.filters // kernels.PANEL) * given.rows * given.columns
             chunks = max(1, min(TASKS, rows, most))
@@ -226,6 +227,18 @@ def _pack(
     parameters = kernels.PackWeights(taps, conv.depth, conv.filters, conv.groups, int(backward))
     lowering.call("pair_weights" if pairs else "pack_weights", (weight, packed), parameters)
     return packed
+
+
+def _turn(lowering: Lowering, conv: kernels.Convolution, weight: str) -> str:
+    """The weights of groups, channels and filters exchanged; of one channel they are the same."""
+    channels = conv.depth // conv.groups
+    if channels == 1:
+        return weight
+    taps = conv.rows * conv.columns
+    turned = lowering.scratch("turned", taps * channels * conv.filters * 4)
+    parameters = kernels.PackWeights(taps, conv.depth, conv.filters, conv.groups, backward=1)
+    lowering.call("turn_groups", (weight, turned), parameters)
+    return turned
 
 
 def _pack_window(lowering: Lowering, conv: kernels.Convolution, weight: str) -> str:
@@ -333,7 +346,7 @@ def _bias_grad(lowering: Lowering, node: Node) -> None:
 WEIGHT_GRADIENTS = (
     "conv_weight_grad",
     "pair_conv_weight_grad",
-    "depthwise_weight_grad",
+    "grouped_weight_grad",
     "stem_weight_grad",
     "winograd_weight_grad",
 )

@@ -18,7 +18,7 @@ RELU = list(FUNCTIONS).index("relu")
 
 BEFORE_RELU = {
     "conv": "y",
-    "depthwise": "y",
+    "grouped": "y",
     "narrow": "y",
     "pair_conv": "y",
     "stem": "y",
@@ -33,7 +33,7 @@ BEFORE_GATE = {
     "conv_input_grad": "dx",
     "pair_conv_input_grad": "dx",
     "narrow": "y",
-    "depthwise_input_grad": "dx",
+    "grouped_input_grad": "dx",
     "winograd": "y",
     "max_pool_grad": "dx",
     "add": "y",

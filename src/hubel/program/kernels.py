@@ -58,7 +58,10 @@ class CopyChannels:
 
 @dataclass(frozen=True, slots=True)
 class PackWeights:
-    """Weights (taps, depth/groups, filters) to panels; `backward` exchanges depth and filters."""
+    """Weights (taps, depth/groups, filters) to panels or transforms of them.
+
+    `backward` exchanges depth and filters.
+    """
 
     taps: int
     depth: int
@@ -412,9 +415,10 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "conv": Kernel("x weights bias? y>", Cut, maps=True),
         "conv_input_grad": Kernel("dy weights gate? dx>", Cut, maps=True),
         "conv_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Cut, maps=True),
-        "depthwise": Kernel("x weights bias? y>", Convolution, maps=True),
-        "depthwise_input_grad": Kernel("dy weights gate? dx>", Convolution, maps=True),
-        "depthwise_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Chunked, maps=True),
+        "turn_groups": Kernel("weight turned>", PackWeights),
+        "grouped": Kernel("x weights bias? y>", Convolution, maps=True),
+        "grouped_input_grad": Kernel("dy weights gate? dx>", Convolution, maps=True),
+        "grouped_weight_grad": Kernel("x dy workspace> dweight> dbias?>", Chunked, maps=True),
         "narrow": Kernel("x weights bias? gate? y>", Narrow, maps=True),
         "stem_weights": Kernel("weight packed>", WindowWeights),
         "stem": Kernel("x weights bias? y>", Stem, maps=True),

@@ -1,7 +1,8 @@
-// Depthwise convolution, one channel and one filter a group, and its two gradients. Nothing is summed
-// over channels, so nothing is a matrix product: a strip of neighbouring outputs stays in registers, vector
-// by vector of channels, while the pixels under the window pass by; each is loaded once a row of the window
-// and meets every tap that reads it. Weights lie as (taps, depth), as the user has them.
+// Convolution in groups of few channels, as many filters as channels in each, and its two gradients;
+// depthwise is one channel a group. Sums over so few channels are no matrix products: a strip of neighbouring
+// outputs stays in registers, vector by vector of channels, while the pixels under the window pass by; each
+// is loaded once a row of the window and channel of the group, and meets every tap that reads it. Weights lie
+// as (taps, channels of a group, depth), as the user has them.
 
 // The taps of one axis that a position reads through, in the order of what they read.
 struct Reach {
@@ -44,8 +45,8 @@ static Reach reach_inside(const Axis& axis, int64_t position) {
   return found;
 }
 
-constexpr int kStrip = 6;       // outputs in registers
-constexpr int kTapsAtOnce = 3;  // taps that share what is loaded
+constexpr int kTapsAtOnce = 3;        // taps that share what is loaded
+constexpr int64_t kMostChannels = 8;  // of a group
 
 // Neighbouring outputs of a block of images, and the pixels that they read. Taps come in groups: several
 // where neighbouring taps read neighbouring pixels, else one. All steps count numbers, not pixels.
@@ -81,43 +82,100 @@ static void store(const Vector& x, N* p, int tail) {
     x.store(p);
 }
 
+// Where lanes find the j-th channel of their groups: each its own, where a group is one channel;
+struct OwnChannel {
+  static constexpr bool kAnyDepth = true;
+  static constexpr int kStrip = 6;  // outputs in registers
+  struct Found {
+    template <bool kPartial, class T>
+    Vector in(const T* pixel, int tail) const {
+      return load<kPartial>(pixel, tail);
+    }
+  };
+  int64_t channels = 1;
+
+  Found find(int64_t, int64_t) const { return {}; }
+};
+
+// in another lane, where a vector holds several groups;
+struct NearChannel {
+  static constexpr bool kAnyDepth = false;
+  static constexpr int kStrip = 8;
+  struct Found {
+    const int32_t* lanes;
+    template <bool, class T>
+    Vector in(const T* pixel, int) const {
+      return Vector::take(lanes, Vector::load(pixel), Vector::zero());
+    }
+  };
+  int64_t channels;
+  int32_t lanes[kMostChannels][Vector::kWidth];
+
+  explicit NearChannel(int64_t of_group) : channels(of_group) {
+    for (int64_t j = 0; j < channels; ++j)
+      for (int64_t i = 0; i < Vector::kWidth; ++i)
+        lanes[j][i] = static_cast<int32_t>(i / channels * channels + j);
+  }
+  Found find(int64_t, int64_t j) const { return {lanes[j]}; }
+};
+
+// and in one place, where a group is several vectors or one.
+struct SameChannel {
+  static constexpr bool kAnyDepth = false;
+  static constexpr int kStrip = 8;
+  struct Found {
+    int64_t at;
+    template <bool, class T>
+    Vector in(const T* pixel, int) const {
+      return Vector::all(widened(pixel[at]));
+    }
+  };
+  int64_t channels;
+
+  Found find(int64_t channel, int64_t j) const { return {channel / channels * channels + j - channel}; }
+};
+
 // A strip's work on one vector of channels: `Work` holds outputs while taps are added, or sums up taps.
-template <class T, class Work, bool kPartial>
+template <class T, class Work, class Channel, bool kPartial>
 struct Strips {
   template <int kOutputs, int kScale>
-  static void run(const Strip& s, const Work& work) {
+  static void run(const Strip& s, const Channel& channel, const Work& work) {
     const int64_t whole = s.depth / Vector::kWidth * Vector::kWidth;
     const int tail = static_cast<int>(s.depth - whole);
     for (int64_t i = 0; i < s.images; ++i)
       for (int64_t c = kPartial ? whole : 0; c < (kPartial ? s.depth : whole); c += Vector::kWidth)
-        vector<kOutputs, kScale>(s, work, i * s.depth + c, c, tail);
+        vector<kOutputs, kScale>(s, channel, work, i * s.depth + c, c, tail);
   }
 
  private:
   template <int kOutputs, int kScale>
-  static void vector(const Strip& s, const Work& work, int64_t at, int64_t channel, int tail) {
+  static void vector(const Strip& s, const Channel& channel, const Work& work, int64_t at, int64_t first,
+                     int tail) {
     Vector outputs[kOutputs];
-    work.template start<kOutputs, kPartial>(s, at, channel, tail, outputs);
+    work.template start<kOutputs, kPartial>(s, at, first, tail, outputs);
     for (int64_t g = 0; g * s.at_once < s.taps; ++g) {
       const uint32_t inside = s.inside(g);
       const int64_t taps = lesser(s.at_once, s.taps - g * s.at_once);
       const T* from = work.from + s.from + at + g * s.group_from;
-      int64_t weight = s.weight + channel + g * s.group;
-      for (int64_t r = 0; r < s.rows; ++r, from += s.from_row, weight += s.weight_row) {
-        if (taps == 3)
-          row<kOutputs, kScale, 3>(s, work, inside, from, weight, tail, outputs);
-        else if (taps == 2)
-          row<kOutputs, kScale, 2>(s, work, inside, from, weight, tail, outputs);
-        else
-          row<kOutputs, kScale, 1>(s, work, inside, from, weight, tail, outputs);
-      }
+      int64_t weight = s.weight + first + g * s.group;
+      for (int64_t r = 0; r < s.rows; ++r, from += s.from_row, weight += s.weight_row)
+        for (int64_t j = 0; j < channel.channels; ++j) {
+          const auto found = channel.find(first, j);
+          const int64_t own = weight + j * s.depth;
+          if (taps == 3)
+            row<kOutputs, kScale, 3>(s, found, work, inside, from, own, tail, outputs);
+          else if (taps == 2)
+            row<kOutputs, kScale, 2>(s, found, work, inside, from, own, tail, outputs);
+          else
+            row<kOutputs, kScale, 1>(s, found, work, inside, from, own, tail, outputs);
+        }
     }
     work.template finish<kOutputs, kPartial>(s, at, tail, outputs);
   }
 
   template <int kOutputs, int kScale, int kTaps>
-  static void row(const Strip& s, const Work& work, uint32_t inside, const T* from, int64_t weight, int tail,
-                  Vector (&outputs)[kOutputs]) {
+  static void row(const Strip& s, const typename Channel::Found& channel, const Work& work, uint32_t inside,
+                  const T* from, int64_t weight, int tail, Vector (&outputs)[kOutputs]) {
     Vector taps[kTaps];
     auto* at = work.weights + weight;
 #pragma GCC unroll 4
@@ -125,7 +183,7 @@ struct Strips {
 #pragma GCC unroll 32
     for (int j = 0; j < (kOutputs - 1) * kScale + kTaps; ++j, from += s.pixel) {
       if (!(inside >> j & 1)) continue;
-      const Vector x = load<kPartial>(from, tail);
+      const Vector x = channel.template in<kPartial>(from, tail);
 #pragma GCC unroll 4
       for (int t = 0; t < kTaps; ++t) {
         const int o = (j - t) / kScale;
@@ -203,22 +261,33 @@ struct StripTaps {
   void finish(const Strip&, int64_t, int, Vector (&)[kOutputs]) const {}
 };
 
-// The rows of the maps that a depthwise convolution makes, or whose gradient its weights' sums read,
-// numbered block by block. Strips run on over whole pixels: what lies far away is read in long runs.
-struct DepthwiseRows {
+// The rows of the maps that such a convolution makes, or whose gradient its weights' sums read, numbered
+// block by block. Strips run on over whole pixels: what lies far away is read in long runs.
+struct GroupedRows {
   Axis down, along;
   Maps source, target;
+  int64_t channels;  // of a group
 
   int64_t count() const { return target.blocks() * target.height; }
 
   template <class T, class Work>
   void each(int64_t first, int64_t last, const Work& work) const {
-    for (int64_t row = first; row < last; ++row) one<T>(row / target.height, row % target.height, work);
+    if (channels == 1) return run<T>(first, last, OwnChannel{}, work);
+    if constexpr (Vector::kWidth <= kMostChannels) {
+      if (channels >= Vector::kWidth) return run<T>(first, last, SameChannel{channels}, work);
+    }
+    run<T>(first, last, NearChannel(channels), work);
   }
 
  private:
-  template <class T, class Work>
-  void one(int64_t b, int64_t y, const Work& work) const {
+  template <class T, class Channel, class Work>
+  void run(int64_t first, int64_t last, const Channel& channel, const Work& work) const {
+    for (int64_t row = first; row < last; ++row)
+      one<T>(row / target.height, row % target.height, channel, work);
+  }
+
+  template <class T, class Channel, class Work>
+  void one(int64_t b, int64_t y, const Channel& channel, const Work& work) const {
     const Reach rows = reach_inside(down, y);
     Strip s{};
     s.depth = source.depth;
@@ -226,59 +295,70 @@ struct DepthwiseRows {
     s.to_step = target.pixel() * along.divisor;
     s.rows = rows.count;
     s.from_row = rows.source_step * source.row();
-    s.weight_row = rows.tap_step * along.taps * s.depth;
+    const int64_t tap = channels * s.depth;
+    s.weight_row = rows.tap_step * along.taps * tap;
     s.width = along.sources;
     for (int64_t phase = 0; phase < lesser(along.divisor, target.width); ++phase) {
       const Reach taps = reach(along, phase);
       const bool neighbours = along.scale <= 2 && taps.source_step == 1;
       s.unit = along.scale <= 2 ? 1 : along.scale;
       s.pixel = s.unit * source.pixel();
-      s.weight = (rows.tap * along.taps + taps.tap) * s.depth;
-      s.weight_step = taps.tap_step * s.depth;
+      s.weight = (rows.tap * along.taps + taps.tap) * tap;
+      s.weight_step = taps.tap_step * tap;
       s.taps = taps.count;
       s.at_once = neighbours ? kTapsAtOnce : 1;
       s.group = s.at_once * s.weight_step;
       s.group_place = s.at_once * taps.source_step;
       s.group_from = s.group_place * source.pixel();
-      const int64_t length = pieces(target.width - phase, along.divisor), strips = pieces(length, kStrip);
+      const int64_t length = pieces(target.width - phase, along.divisor),
+                    strips = pieces(length, Channel::kStrip);
       for (int64_t i = 0, start = 0; i < strips; ++i) {
         const int64_t end = length * (i + 1) / strips;
         s.to = target.at(b, y, phase + along.divisor * start);
         s.place = taps.source + along.scale * start;
         s.from = source.at(b, rows.source, s.place);
-        strip<T>(s, work, static_cast<int>(end - start));
+        strip<T>(s, channel, work, static_cast<int>(end - start));
         start = end;
       }
     }
   }
 
-  template <class T, class Work>
-  void strip(const Strip& s, const Work& work, int outputs) const {
-    if (s.depth >= Vector::kWidth) outputs_of<Strips<T, Work, false>>(s, work, outputs);
-    if (s.depth % Vector::kWidth != 0) outputs_of<Strips<T, Work, true>>(s, work, outputs);
+  // Groups of several channels fill whole vectors.
+  template <class T, class Channel, class Work>
+  void strip(const Strip& s, const Channel& channel, const Work& work, int outputs) const {
+    if (s.depth >= Vector::kWidth)
+      outputs_of<Strips<T, Work, Channel, false>, Channel::kStrip>(s, channel, work, outputs);
+    if constexpr (Channel::kAnyDepth) {
+      if (s.depth % Vector::kWidth != 0)
+        outputs_of<Strips<T, Work, Channel, true>, Channel::kStrip>(s, channel, work, outputs);
+    }
   }
 
-  template <class Runner, int kOutputs = kStrip, class Work>
-  void outputs_of(const Strip& s, const Work& work, int outputs) const {
+  template <class Runner, int kOutputs, class Channel, class Work>
+  void outputs_of(const Strip& s, const Channel& channel, const Work& work, int outputs) const {
     if (outputs == kOutputs)
-      along.scale == 2 ? Runner::template run<kOutputs, 2>(s, work)
-                       : Runner::template run<kOutputs, 1>(s, work);
+      along.scale == 2 ? Runner::template run<kOutputs, 2>(s, channel, work)
+                       : Runner::template run<kOutputs, 1>(s, channel, work);
     else if constexpr (kOutputs > 1)
-      outputs_of<Runner, kOutputs - 1>(s, work, outputs);
+      outputs_of<Runner, kOutputs - 1>(s, channel, work, outputs);
   }
 };
 
-static bool is_depthwise(const ConvCall& p) {
-  return p.sensible() && p.groups == p.depth && p.filters == p.depth;
+// Vectors of every set of instructions must hold whole groups, or groups whole vectors.
+static bool is_grouped(const ConvCall& p) {
+  constexpr int64_t kWidest = 16;
+  if (!p.sensible() || p.filters != p.depth) return false;
+  const int64_t channels = p.group_depth();
+  return channels == 1 || (kMostChannels % channels == 0 && p.depth % kWidest == 0);
 }
 
-static DepthwiseRows forward_rows(const ConvCall& p) {
+static GroupedRows forward_rows(const ConvCall& p) {
   return {forward_axis(p.stride_y, p.rows, p.dilation_y, p.top, p.height),
-          forward_axis(p.stride_x, p.columns, p.dilation_x, p.left, p.width), p.x(), p.y()};
+          forward_axis(p.stride_x, p.columns, p.dilation_x, p.left, p.width), p.x(), p.y(), p.group_depth()};
 }
 
 template <class T, class Work>
-static void depthwise_rows(const DepthwiseRows& rows, const Work& work, Threads& threads) {
+static void grouped_rows(const GroupedRows& rows, const Work& work, Threads& threads) {
   // A task has several rows where there are many: neighbours read the same rows of the source.
   constexpr int64_t kMostTasks = 64;
   const int64_t count = rows.count(), tasks = lesser(count, kMostTasks);
@@ -287,9 +367,9 @@ static void depthwise_rows(const DepthwiseRows& rows, const Work& work, Threads&
 }
 
 template <class T>
-static bool depthwise_sizes(const void* parameters, int64_t* bytes) {
+static bool grouped_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const ConvCall*>(parameters);
-  if (!is_depthwise(p)) return false;
+  if (!is_grouped(p)) return false;
   bytes[0] = product(p.x().size(), kBytes<T>);
   bytes[1] = product(p.weights(), 4);
   bytes[2] = p.has_bias ? product(p.filters, 4) : 0;
@@ -298,17 +378,38 @@ static bool depthwise_sizes(const void* parameters, int64_t* bytes) {
 }
 
 template <class T>
-static void depthwise(const Call& call, Threads& threads) {
+static void grouped(const Call& call, Threads& threads) {
   const auto& p = call.as<ConvCall>();
   const StripOutputs<T> work{call.at<T>(0), call.at<float>(1), p.has_bias ? call.at<float>(2) : nullptr,
                              call.at<T>(3), nullptr,           p.relu != 0};
-  depthwise_rows<T>(forward_rows(p), work, threads);
+  grouped_rows<T>(forward_rows(p), work, threads);
+}
+
+static bool turn_groups_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const PackCall*>(parameters);
+  if (!p.sensible() || p.filters != p.depth || !p.backward) return false;
+  bytes[0] = bytes[1] = product(p.taps, p.depth / p.groups, p.filters, 4);
+  return true;
+}
+
+// Weights for the gradient by x: at filter j of its group, channel c finds what it gives to that one.
+static void turn_groups(const Call& call, Threads& threads) {
+  const auto& p = call.as<PackCall>();
+  const int64_t channels = p.inner(), tap = channels * p.depth;
+  const float* weight = call.at<float>(0);
+  float* turned = call.at<float>(1);
+  threads.each(p.taps, [&](int64_t t) {
+    for (int64_t j = 0; j < channels; ++j)
+      for (int64_t c = 0; c < p.depth; ++c)
+        turned[t * tap + j * p.depth + c] =
+            weight[t * tap + c % channels * p.depth + c / channels * channels + j];
+  });
 }
 
 template <class T>
-static bool depthwise_input_grad_sizes(const void* parameters, int64_t* bytes) {
+static bool grouped_input_grad_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const ConvCall*>(parameters);
-  if (!is_depthwise(p)) return false;
+  if (!is_grouped(p)) return false;
   bytes[0] = product(p.y().size(), kBytes<T>);
   bytes[1] = product(p.weights(), 4);
   bytes[2] = p.has_gate ? product(p.x().size(), kBytes<T>) : 0;
@@ -317,26 +418,26 @@ static bool depthwise_input_grad_sizes(const void* parameters, int64_t* bytes) {
 }
 
 template <class T>
-static void depthwise_input_grad(const Call& call, Threads& threads) {
+static void grouped_input_grad(const Call& call, Threads& threads) {
   const auto& p = call.as<ConvCall>();
-  const DepthwiseRows rows{backward_axis(p.stride_y, p.rows, p.dilation_y, p.top, p.out_height),
-                           backward_axis(p.stride_x, p.columns, p.dilation_x, p.left, p.out_width), p.y(),
-                           p.x()};
+  const GroupedRows rows{backward_axis(p.stride_y, p.rows, p.dilation_y, p.top, p.out_height),
+                         backward_axis(p.stride_x, p.columns, p.dilation_x, p.left, p.out_width), p.y(),
+                         p.x(), p.group_depth()};
   const StripOutputs<T> work{
       call.at<T>(0), call.at<float>(1), nullptr, call.at<T>(3), p.has_gate ? call.at<T>(2) : nullptr, false};
-  depthwise_rows<T>(rows, work, threads);
+  grouped_rows<T>(rows, work, threads);
 }
 
 // The sum over places is cut into `chunks`, as that of conv_weight_grad.
-struct DepthwiseGradCall {
+struct GroupedGradCall {
   ConvCall conv;
   int64_t chunks;
 };
 
 template <class T>
-static bool depthwise_weight_grad_sizes(const void* parameters, int64_t* bytes) {
-  const auto& p = *static_cast<const DepthwiseGradCall*>(parameters);
-  if (!is_depthwise(p.conv) || !moderate(p) || p.chunks < 1) return false;
+static bool grouped_weight_grad_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const GroupedGradCall*>(parameters);
+  if (!is_grouped(p.conv) || !moderate(p) || p.chunks < 1) return false;
   bytes[0] = product(p.conv.x().size(), kBytes<T>);
   bytes[1] = product(p.conv.y().size(), kBytes<T>);
   bytes[2] = product(p.chunks, p.conv.weights() + p.conv.filters, 4);
@@ -346,10 +447,10 @@ static bool depthwise_weight_grad_sizes(const void* parameters, int64_t* bytes) 
 }
 
 template <class T>
-static void depthwise_weight_grad(const Call& call, Threads& threads) {
-  const auto& given = call.as<DepthwiseGradCall>();
+static void grouped_weight_grad(const Call& call, Threads& threads) {
+  const auto& given = call.as<GroupedGradCall>();
   const ConvCall& p = given.conv;
-  const DepthwiseRows rows = forward_rows(p);
+  const GroupedRows rows = forward_rows(p);
   const int64_t count = rows.count(), weights = p.weights();
   float* partial_bias = call.at<float>(2);
   float* partial = partial_bias + given.chunks * p.filters;
