@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD := build
+SETUP := $(VENV)/built $(if $(TORCH),$(VENV)/torch)
 NATIVE := $(shell find native -name '*.h' -o -name '*.cpp' -o -name '*.inc') CMakeLists.txt
 
 .PHONY: demo test quick check format lint types imports selftest sanitize neon clean
@@ -11,10 +12,10 @@ NATIVE := $(shell find native -name '*.h' -o -name '*.cpp' -o -name '*.inc') CMa
 demo: $(VENV)/built ## train on real images, in about a minute
 	$(BIN)/hubel train digits --name demo
 
-test: $(VENV)/built ## every test
+test: $(SETUP) ## every test
 	$(BIN)/python -m pytest -n auto
 
-quick: $(VENV)/built ## the tests to run at every edit
+quick: $(SETUP) ## the tests to run at every edit
 	$(BIN)/python -m pytest -n auto -m 'not slow'
 
 check: lint types imports test selftest sanitize neon ## what must hold before a commit
@@ -22,7 +23,11 @@ check: lint types imports test selftest sanitize neon ## what must hold before a
 $(VENV)/built: $(NATIVE) pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable . --group test $(if $(TORCH),--group torch)
+	$(BIN)/python -m pip install --quiet --editable . --group test
+	touch $@
+
+$(VENV)/torch: $(VENV)/built
+	$(BIN)/python -m pip install --quiet --group torch
 	touch $@
 
 $(VENV)/checked: $(VENV)/built

@@ -83,7 +83,9 @@ def _folder_bytes() -> int:
 
 def main() -> None:
     """Starts everybody in turns and prints a table."""
-    given = arguments(__doc__, rounds=12).parse_args()
+    parser = arguments(__doc__, rounds=0)
+    parser.add_argument("--rounds", type=int, default=12, help="(default 12)")
+    given = parser.parse_args()
     times: dict[str, list[tuple[float, float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         files = {way: str(Path(folder) / f"{number}.pt2") for number, way in enumerate(WAYS)}

@@ -1,8 +1,8 @@
 // Convolution in groups of few channels, as many filters as channels in each, and its two gradients;
 // depthwise is one channel a group. Sums over so few channels are no matrix products: a strip of neighbouring
 // outputs stays in registers, vector by vector of channels, while the pixels under the window pass by; each
-// is loaded once a row of the window and channel of the group, and meets every tap that reads it. Weights lie
-// as (taps, channels of a group, depth), as the user has them.
+// is loaded once for up to three neighbouring taps and a channel of the group. Weights lie as (taps, channels
+// of a group, depth), as the user has them.
 
 // The taps of one axis that a position reads through, in the order of what they read.
 struct Reach {

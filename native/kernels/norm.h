@@ -24,8 +24,8 @@ static bool batch_norm_sizes(const void* parameters, int64_t* bytes) {
 
 constexpr int64_t kShortRun = 32;  // rows whose sum is kept in float
 
-// Adds to one and two what terms makes of `rows` rows of kVectors vectors of channels from `from` on, in
-// kRuns runs at a time: total[0..depth) and total[depth..2·depth).
+// Adds up what terms makes of kVectors vectors of channels from `from` on, in kRuns runs of `rows` rows at a
+// time: total[0..depth) and total[depth..2·depth).
 template <int kVectors, int kRuns, class Terms>
 static void add_runs(const Terms& terms, const WideRows& all, int64_t first, int64_t rows, int64_t from,
                      int width, double* total) {

@@ -102,8 +102,7 @@ struct WideRows {
   int64_t rows, width, depth;
 
   WideRows(int64_t all, int64_t channels) : rows(all), width(channels), depth(channels) {
-    if (kWide % depth != 0 || depth % Vector::kWidth != 0 || rows * depth % kWide != 0 || depth > kWide)
-      return;
+    if (kWide % depth != 0 || depth % Vector::kWidth != 0 || rows * depth % kWide != 0) return;
     rows = all * depth / kWide;
     width = kWide;
   }

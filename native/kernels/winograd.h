@@ -121,6 +121,11 @@ static void vectors_of(int64_t block, int64_t depth, int64_t step, const Visit& 
 
 static int64_t whole_vectors(int64_t numbers) { return pieces(numbers, Vector::kWidth) * Vector::kWidth; }
 
+// A tile of outputs: its block of images, its first pixel, and how much of it lies in the maps.
+struct TilePlace {
+  int64_t b, oy, ox, height, width;
+};
+
 // The tiles of a convolution, and the scratch memory that one thread needs to work on some at once.
 struct Tiles {
   const ConvCall& p;
@@ -134,6 +139,11 @@ struct Tiles {
         each(greater(1, rows / conv.block)) {}
 
   int64_t count() const { return p.images / p.block * down * along; }
+  TilePlace place(int64_t tile) const {
+    const int64_t oy = tile / along % down * kTileSide, ox = tile % along * kTileSide;
+    return {tile / (down * along), oy, ox, lesser(kTileSide, p.out_height - oy),
+            lesser(kTileSide, p.out_width - ox)};
+  }
   int64_t rows() const { return each * p.block; }
   // Matrices of points lie an odd number of cache lines apart, so that a tile's numbers do not meet in one
   // set of the cache.
@@ -157,14 +167,14 @@ struct Tiles {
     const int64_t step = whole_vectors(p.depth), point = x_point();
     const Maps maps = p.x();
     for (int64_t tile = first; tile < last; ++tile) {
-      const int64_t b = tile / (down * along), ty = tile / along % down, tx = tile % along;
+      const TilePlace at = place(tile);
       const T* pixel[kPoints];
-      pixels<kTileReach>(maps, x, b, ty * kTileSide - p.top, tx * kTileSide - p.left, outside, pixel);
+      pixels<kTileReach>(maps, x, at.b, at.oy - p.top, at.ox - p.left, outside, pixel);
       float* to = v + (tile - first) * p.block * step;
-      vectors_of(p.block, p.depth, step, [&](int64_t e, int64_t at, int count) {
+      vectors_of(p.block, p.depth, step, [&](int64_t e, int64_t column, int count) {
         both_axes<6, 6>(
             input_axis, [&](int i, int j) { return load(pixel[i * 6 + j] + e, count); },
-            [&](int i, int j, Vector t) { t.store(to + (i * 6 + j) * point + at); });
+            [&](int i, int j, Vector t) { t.store(to + (i * 6 + j) * point + column); });
       });
     }
   }
@@ -246,11 +256,6 @@ static int64_t scratch(const WinogradCall& given) {
   const Tiles tiles(p, given.rows);
   return 4 * (tiles.x_numbers() + kPoints * m_point(tiles) + p.x().pixel() + Vector::kWidth);
 }
-
-// A tile of outputs: its block of images, its first pixel, and how much of it lies in the maps.
-struct TilePlace {
-  int64_t b, oy, ox, height, width;
-};
 
 // Where finished tiles go: into maps; into maps and measured; or each 2×2 pixels of them as their largest,
 // and which that was. begin() comes before the tiles of a unit and a panel, settle() behind each, end() at
@@ -380,10 +385,7 @@ static void finish_tiles(const Tiles& tiles, int64_t first, int64_t last, int64_
   into.begin();
   const int64_t point = m_point(tiles), width = lesser(kPanel, p.filters - panel * kPanel);
   for (int64_t tile = first; tile < last; ++tile) {
-    const int64_t b = tile / (tiles.down * tiles.along);
-    const int64_t oy = tile / tiles.along % tiles.down * kTileSide, ox = tile % tiles.along * kTileSide;
-    const TilePlace place{b, oy, ox, lesser(kTileSide, p.out_height - oy),
-                          lesser(kTileSide, p.out_width - ox)};
+    const TilePlace place = tiles.place(tile);
     for (int64_t image = 0; image < p.block; ++image)
       for (int64_t c = 0; c < width; c += Vector::kWidth) {
         const float* from = m + ((tile - first) * p.block + image) * m_row(tiles) + c;

@@ -51,10 +51,9 @@ static void transform_gradient(const WinogradGrad& work, const T* dy, const T* o
   const Tiles& tiles = work.tiles;
   const Maps maps = tiles.p.y();
   for (int64_t tile = first; tile < last; ++tile) {
-    const int64_t b = tile / (tiles.down * tiles.along);
-    const int64_t oy = tile / tiles.along % tiles.down * kTileSide, ox = tile % tiles.along * kTileSide;
+    const TilePlace place = tiles.place(tile);
     const T* pixel[kTileSide * kTileSide];
-    Tiles::pixels<kTileSide>(maps, dy, b, oy, ox, outside, pixel);
+    Tiles::pixels<kTileSide>(maps, dy, place.b, place.oy, place.ox, outside, pixel);
     for (int64_t panel = from; panel < to; ++panel) {
       const int64_t width = lesser(kPanel, maps.depth - panel * kPanel);
       for (int64_t image = 0; image < maps.block; ++image)

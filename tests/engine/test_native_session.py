@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from hubel import _native
+from hubel.engine.feeds import check_feeds
 from hubel.engine.native import NativeSession, instruction_sets
 from hubel.errors import DataError, UsageError
 from hubel.graph.modes import for_inference, with_loss, with_updates
@@ -149,6 +150,13 @@ def test_labels_of_every_kind_may_be_fed() -> None:
     frozen.flags.writeable = False
     for labels in (fed["labels"].astype(np.uint8), fed["labels"].tolist(), frozen):
         assert ready().run(graph, {**fed, "labels": labels})["loss"] == expected
+
+
+def test_labels_that_were_checked_are_the_sessions_own() -> None:
+    (graph, _), given = gradient_graph(CASE), feeds(CASE)
+    checked = check_feeds(graph, given)
+    assert not np.shares_memory(checked["labels"], given["labels"])
+    assert np.shares_memory(checked["input"], given["input"])
 
 
 def test_results_are_the_callers_own() -> None:

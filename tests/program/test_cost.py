@@ -25,7 +25,8 @@ def test_a_convolution_counts_two_a_multiply_add_of_its_formula() -> None:
 
 
 @pytest.mark.parametrize(
-    ("token", "places"), [("conv3-64b0", (14, 12)), ("conv3-64p1b0", (16, 16))]
+    ("token", "places"),
+    [("conv3-64b0", (14, 12)), ("conv3-64p1b0", (16, 16)), ("conv3-64p2b0", (18, 20))],
 )
 def test_every_algorithm_counts_as_the_layer_does(token: str, places: tuple[int, int]) -> None:
     network = Network(f"{token} relu {token} fc2", (16, 16, 64))

@@ -71,6 +71,14 @@ def test_a_relu_joins_the_convolution_or_fully_connected_layer_before_it() -> No
     assert "conv1" not in made.buffers
 
 
+def test_a_relu_joins_a_sum_of_three() -> None:
+    made = inference("[conv3-5p1 | conv1-5 | conv5-5p2] relu fc")
+    first, second = (call for call in made.calls if call.kernel == "add")
+    assert first.operand("y") in (second.operand("a"), second.operand("b"))
+    assert (first.parameters.relu, second.parameters.relu) == (0, 1)
+    assert "activation" not in kernels(made)
+
+
 def test_a_relu_and_its_gate_join_a_depthwise_convolution() -> None:
     made = gradients("conv3-3p1 relu conv3-3g3p1 relu fc")
     assert "activation" not in kernels(made)
@@ -194,7 +202,7 @@ def test_pooling_joins_a_normalisation_there_and_back(relu: bool) -> None:
     assert made.buffers["pool1:peak"].bytes == made.buffers["pool1"].bytes
     assert (there.parameters.relu, there.parameters.has_peak) == (relu, 1)
     assert (back.parameters.relu, back.operand("bias")) == (relu, "bn1.bias")
-    assert not {"bn1", "relu1", "pool1:positions"} & set(made.buffers)
+    assert not {"bn1", "relu1", "pool1.index"} & set(made.buffers)
 
 
 def test_pooling_joins_a_normalisation_without_a_gradient() -> None:
@@ -238,7 +246,7 @@ def test_pooling_joins_winograds_convolution() -> None:
     assert joined.node == "conv1"
     assert (joined.operand("y"), joined.operand("index")) == ("pool1", "")
     assert (joined.parameters.convolution.relu, joined.parameters.has_index) == (1, 0)
-    assert not {"conv1", "relu1", "pool1:positions"} & set(made.buffers)
+    assert not {"conv1", "relu1", "pool1.index"} & set(made.buffers)
 
 
 def test_where_the_largest_lay_is_kept_for_the_gradient_and_the_gate_moves_behind() -> None:

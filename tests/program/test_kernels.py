@@ -114,6 +114,11 @@ def test_words_lie_flat_in_the_order_of_the_fields() -> None:
     assert words(Drop(1, 1, 2, 3, 4, 0.5, 6)) == (1, 1, 2, 3, 4, 0.5, 6)
 
 
+def test_a_whole_number_where_a_float_belongs_becomes_one() -> None:
+    made = words(Drop(1, 1, 2, 3, 4, 1, 6))
+    assert [type(word) for word in made] == [int] * 5 + [float, int]
+
+
 def test_panels_are_filled_up_to_32_columns() -> None:
     assert packed_size(9, 3, 10, 1) == 9 * 3 * 32
     assert packed_size(9, 3, 33, 1) == 9 * 3 * 64

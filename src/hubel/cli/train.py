@@ -30,7 +30,7 @@ def train(
     lr: Annotated[
         float | None,
         _option(
-            "Highest learning rate. [without --net 0.003, else sgd 0.01, others 0.001]", "--lr"
+            "Highest learning rate. [0.003; with --net or --opt sgd 0.01, others 0.001]", "--lr"
         ),
     ] = None,
     optimizer: Annotated[

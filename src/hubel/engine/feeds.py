@@ -17,6 +17,7 @@ WHOLE_NUMBERS = ("seed", "step")
 def check_feeds(graph: Graph, feeds: Feeds) -> dict[str, Array]:
     """The feeds that the graph reads, as arrays of the caller's own number types.
 
+    Labels are copied, for they choose places in memory: what was checked must stay so.
     Raises UsageError for a feed that is missing or has the wrong shape or number type, DataError
     for a label that is no class.
     """
@@ -28,7 +29,8 @@ def check_feeds(graph: Graph, feeds: Feeds) -> dict[str, Array]:
                 f"the graph reads {value.name!r}, which was not fed",
                 hint=f"feed {value.name!r} with shape {_shape(value)}",
             )
-        array = np.asarray(feeds[value.name])
+        fed = feeds[value.name]
+        array = np.array(fed) if value.role == "label" else np.asarray(fed)
         _check_shape(value, array)
         _check_numbers(value, array)
         if value.batched:

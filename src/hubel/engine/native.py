@@ -143,6 +143,9 @@ class NativeSession:
         self, images: Array, indices: Array, places: Places | None, factors: Factors
     ) -> Array:
         """The chosen images as a batch; raises UsageError for what they do not have."""
+        # They choose places in memory: what was checked must stay so.
+        indices = np.array(indices)
+        places = None if places is None else (np.array(places[0]), np.array(places[1]))
         check_choice(images, indices, places)
         batch = np.empty((len(indices), *images.shape[1:]), np.float32)
         if not batch.size:
@@ -362,8 +365,8 @@ def _write_scalars(loaded: _Loaded, fed: dict[str, Array]) -> None:
 
 
 def _given(fed: dict[str, Array]) -> list[Array]:
-    """What the caller feeds; labels are copied, for what was checked must stay so."""
-    labels = np.array(fed["labels"], np.int64) if "labels" in fed else _NO_LABELS
+    """What the caller feeds, as the compiled module reads it."""
+    labels = _ready(fed["labels"], np.int64) if "labels" in fed else _NO_LABELS
     return [_ready(fed["input"], np.float32), labels]
 
 

@@ -113,10 +113,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The algorithm taken, and what each that applies would cost, in multiplications."""
+    """The algorithm taken, what each that applies would cost, in multiplications, and for what."""
 
     algorithm: Algorithm
     costs: Mapping[Algorithm, float]
+    problem: Problem
 
 
 def choose(problem: Problem) -> Choice:
@@ -124,7 +125,7 @@ def choose(problem: Problem) -> Choice:
     costs = {
         name: cost(problem) for name, (applies, cost) in ALGORITHMS.items() if applies(problem)
     }
-    return Choice(min(costs, key=lambda name: costs[name]), costs)
+    return Choice(min(costs, key=lambda name: costs[name]), costs, problem)
 
 
 def tiles_of(conv: Convolution) -> int:

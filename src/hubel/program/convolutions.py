@@ -103,7 +103,7 @@ def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
     chosen = choose(Problem(given, "forward", lowering.prepared, images, lowering.pair_rate))
     match chosen.algorithm:
         case "grouped":
-            lowering.call("grouped", (x, weight, bias, y), replace(given, packed=0))
+            lowering.call("grouped", (x, weight, bias, y), given)
         case "narrow":
             lowering.call("narrow", (x, weight, bias, "", y), kernels.Narrow(given, 0))
         case "stem":
@@ -135,7 +135,7 @@ def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
     match chosen.algorithm:
         case "grouped":
             turned = _turn(lowering, given, weight)
-            lowering.call("grouped_input_grad", (dy, turned, "", dx), replace(given, packed=0))
+            lowering.call("grouped_input_grad", (dy, turned, "", dx), given)
         case "narrow":
             lowering.call("narrow", (dy, weight, "", "", dx), kernels.Narrow(given, 1))
         case "winograd":
@@ -169,7 +169,7 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
         case "grouped":
             places = given.images * given.out_height * given.out_width
             chunks = max(1, min(TASKS, places // LEAST_PLACES, most))
-            cut = kernels.Chunked(replace(given, packed=0), chunks)
+            cut = kernels.Chunked(given, chunks)
             call("grouped_weight_grad", x, chunks, True, cut)
         case "stem":
             chunks = max(1, min(TASKS, rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hubel.program.kernels import Convolution
 from hubel.program.program import Call, Program
 
 __all__ = ["operations", "traffic"]
@@ -12,18 +11,15 @@ def operations(call: Call) -> int:
     """Floating-point operations of a call's dot products, two a multiply-add; 0 without any.
 
     Counted by the formula, images · P · Q · K · F · F · C/groups: taps that fall outside the image
-    count, although no kernel multiplies zeros, and so does what a faster algorithm saves.
-    Winograd's gradient by the inputs is a convolution turned round, from the smaller map to the
-    larger one; it counts as the layer does, by the smaller.
+    count, although no kernel multiplies zeros, and so does what a faster algorithm saves. The
+    gradients count as the layer does.
     """
-    given = getattr(call.parameters, "convolution", call.parameters)
-    if not isinstance(given, Convolution):
+    if call.choice is None:
         return 0
-    places = given.out_height * given.out_width
-    if call.kernel == "winograd":
-        places = min(places, given.height * given.width)
-    taps = given.rows * given.columns
-    return 2 * given.images * places * given.filters * taps * (given.depth // given.groups)
+    problem = call.choice.problem
+    given = problem.conv
+    each = given.filters * problem.taps * (given.depth // given.groups)
+    return 2 * problem.places * each
 
 
 def traffic(program: Program, call: Call) -> int:

@@ -138,7 +138,7 @@ def _added(
     if call.kernel != "add" or call.operand("gate"):
         return None
     terms, y = (call.operand("a"), call.operand("b")), call.operand("y")
-    if y in terms or terms[0] == terms[1]:
+    if terms[0] == terms[1]:
         return None
     places = {makers[name]: name for name in terms if name in makers and uses[name] == 1}
     for place in sorted(places, reverse=True):

@@ -487,7 +487,10 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
 
 
 def words(parameters: Any) -> tuple[int | float, ...]:
-    """A call's parameters laid flat, in the order of the compiled struct's fields."""
+    """A call's parameters laid flat, in the order of the compiled struct's fields.
+
+    What is declared a float is one, for the struct tells them from whole numbers.
+    """
     parts = parameters if isinstance(parameters, tuple) else _values(parameters)
     found: list[int | float] = []
     for value in parts:
@@ -496,7 +499,8 @@ def words(parameters: Any) -> tuple[int | float, ...]:
 
 
 def _values(parameters: Any) -> tuple[Any, ...]:
-    return tuple(getattr(parameters, field.name) for field in fields(parameters))
+    values = ((field, getattr(parameters, field.name)) for field in fields(parameters))
+    return tuple(float(value) if field.type == "float" else value for field, value in values)
 
 
 def packed_size(taps: int, inner: int, columns: int, groups: int) -> int:

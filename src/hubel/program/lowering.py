@@ -8,7 +8,7 @@ no image is made up to fill a block.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from hubel.graph.op import Graph, Shape, Value
 from hubel.program import kernels
 from hubel.program.program import ALIGNMENT, Buffer, Call, Memory, Precision
+from hubel.records import dataclass
 
 __all__ = ["Lowering", "as_map", "block_of"]
 
@@ -38,7 +39,7 @@ def as_map(shape: Shape) -> tuple[int, int, int]:
     return 1, 1, prod(shape)
 
 
-@dataclass
+@dataclass()
 class Lowering:
     graph: Graph
     batch: int

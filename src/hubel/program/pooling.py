@@ -89,7 +89,13 @@ def _normalisation(maker: Call, pool: Call, peak: str, readers: Readers) -> Join
         kernel="batch_norm_pool",
         operands=(*made_of, pool.operand("y"), kept, mean, inverse, workspace),
         parameters=kernels.NormPool(
-            maps, given.epsilon, given.momentum, given.update, given.relu, int(bool(gradients))
+            maps,
+            given.epsilon,
+            given.momentum,
+            given.update,
+            given.relu,
+            int(bool(gradients)),
+            given.parts,
         ),
     )
     made: list[tuple[Call, Call | None]] = [(maker, joined)]

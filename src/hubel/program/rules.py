@@ -143,10 +143,13 @@ def _batch_norm_grad(lowering: Lowering, node: Node) -> None:
 def _add(lowering: Lowering, node: Node) -> None:
     y = lowering.make(node.outputs[0])
     size = kernels.Sum(lowering.numbers(y))
-    first, *rest = node.inputs
-    for name in rest:
-        lowering.call("add", (first, name, "", y), size)
-        first = y
+    first, *rest, last = node.inputs
+    for number, name in enumerate(rest):
+        width = lowering.width(lowering.graph[y])
+        both = lowering.scratch(f"sum of {number + 2}", lowering.numbers(y) * width)
+        lowering.call("add", (first, name, "", both), size)
+        first = both
+    lowering.call("add", (first, last, "", y), size)
 
 
 def _copy(

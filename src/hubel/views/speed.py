@@ -113,7 +113,9 @@ def call_table(rows: Sequence[CallSpeed], peak: float) -> str:
 def rather_than(choice: Choice | None) -> str:
     """The algorithms that were not taken, with their estimated cost in that of the one that was.
 
-    >>> rather_than(Choice("winograd", {"direct": 5.0, "winograd": 2.0}))
+    >>> from hubel.program.choose import Problem, choose
+    >>> conv = Convolution(1, 1, 8, 8, 64, 8, 8, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1)
+    >>> rather_than(choose(Problem(conv, "weights")))
     'direct 2.5'
     """
     if choice is None:
@@ -132,7 +134,8 @@ def shape_of(parameters: Any) -> str:
     """
     if isinstance(parameters, tuple):  # one call for several arrays
         return f"{len(parameters)} arrays"
-    given = getattr(parameters, "convolution", getattr(parameters, "pooling", parameters))
+    parts = (getattr(parameters, name, None) for name in ("convolution", "pooling", "maps"))
+    given = next((part for part in parts if part is not None), parameters)
     if isinstance(given, Convolution):
         marks = "".join(
             f" {mark}{size}"
