@@ -9,7 +9,7 @@ NATIVE := $(shell find native -name '*.h' -o -name '*.cpp' -o -name '*.inc') CMa
 
 .PHONY: demo test quick check format lint types imports selftest sanitize neon clean
 
-demo: $(VENV)/built ## train on real images, in about a minute
+demo: $(VENV)/built ## set up, build and train on real images, in a few minutes
 	$(BIN)/hubel train digits --name demo
 
 test: $(SETUP) ## every test
