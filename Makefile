@@ -30,7 +30,7 @@ $(VENV)/torch: $(VENV)/built
 	$(BIN)/python -m pip install --quiet --group torch
 	touch $@
 
-$(VENV)/checked: $(VENV)/built
+$(VENV)/checked: $(SETUP)
 	$(BIN)/python -m pip install --quiet --group check
 	touch $@
 
