@@ -310,8 +310,8 @@ struct GroupedRows {
       s.group = s.at_once * s.weight_step;
       s.group_place = s.at_once * taps.source_step;
       s.group_from = s.group_place * source.pixel();
-      const int64_t length = pieces(target.width - phase, along.divisor),
-                    strips = pieces(length, Channel::kStrip);
+      const int64_t length = pieces(target.width - phase, along.divisor);
+      const int64_t strips = pieces(length, Channel::kStrip);
       for (int64_t i = 0, start = 0; i < strips; ++i) {
         const int64_t end = length * (i + 1) / strips;
         s.to = target.at(b, y, phase + along.divisor * start);

@@ -78,9 +78,10 @@ CASES: tuple[Case, ...] = (
     Case("conv2-66g33s2~ fc", (5, 5, 33), 2),
     Case("conv1-10g5 fc", (3, 4, 15), 7),
     Case("conv3-8g2s2d2p2~ fc", (9, 9, 6), 2),
-    # One filter a channel: with a ReLU and a gate, batch sizes, strides, dilation, odd channels.
+    # Groups of two, four and eight channels, with a ReLU and a gate.
     Case("conv3-32g8p1 relu conv3-32g4p1b0 relu fc", (6, 12, 32), 16),
     Case("conv3-16g8s2p1~ bn relu conv5-16g2p2b0 relu fc", (9, 10, 16), 3),
+    # One filter a channel: with a ReLU and a gate, batch sizes, strides, dilation, odd channels.
     Case("conv3-32g32p1 relu conv3-32g32p1b0 relu fc", (6, 12, 32), 16),
     Case("conv3-32g32s2p1~ bn relu conv1-17 fc", (9, 10, 32), 6),
     Case("conv3-17g17p1 relu conv3-17g17s2~ fc", (9, 11, 17), 1),
