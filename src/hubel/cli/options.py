@@ -1,0 +1,168 @@
+"""The options that say what is trained and how, each declared once for every command that takes it.
+
+None is what was not given: the command, the data and the net then have their own usual values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+__all__ = [
+    "L1",
+    "BatchSize",
+    "Channels",
+    "Crop",
+    "Data",
+    "DataDir",
+    "Engine",
+    "Epochs",
+    "Flip",
+    "Initialisation",
+    "Json",
+    "LabelSmoothing",
+    "Loss",
+    "Lr",
+    "Momentum",
+    "Name",
+    "Nesterov",
+    "Net",
+    "Optimizer",
+    "Out",
+    "Patience",
+    "Precision",
+    "Preprocess",
+    "Quiet",
+    "Resize",
+    "Resume",
+    "Schedule",
+    "Seed",
+    "Size",
+    "Threads",
+    "Time",
+    "ValFraction",
+    "WarmupEpochs",
+    "WeightDecay",
+    "choices",
+    "fixed",
+]
+
+
+def _option(help: str, *names: str) -> Any:
+    return typer.Option(*names, help=help)
+
+
+Data: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(help="A folder of class folders, or digits, mnist, fashion-mnist, cifar10."),
+]
+Net: TypeAlias = Annotated[
+    str | None,
+    _option("The network: text, a .hub file, or a shipped name; else one that suits."),
+]
+
+# How it is trained: each bears the name of a field of the settings.
+Epochs: TypeAlias = Annotated[int | None, _option("Passes over the images. [10]", "--epochs", "-e")]
+BatchSize: TypeAlias = Annotated[
+    int | None, _option("Images in a step. [64]", "--batch-size", "-b", "--batch")
+]
+Lr: TypeAlias = Annotated[
+    float | None,
+    _option("Highest learning rate. [0.003; with --net or --opt sgd 0.01, others 0.001]", "--lr"),
+]
+Optimizer: TypeAlias = Annotated[
+    str | None, _option("sgd, rmsprop, adam or adamw. [adam]", "--optimizer", "--opt")
+]
+Momentum: TypeAlias = Annotated[float | None, _option("For sgd and rmsprop. [0.9]")]
+Nesterov: TypeAlias = Annotated[bool | None, _option("Nesterov's momentum, for sgd.")]
+WeightDecay: TypeAlias = Annotated[
+    float | None, _option("L2 regularisation. [0]", "--weight-decay", "--wd")
+]
+L1: TypeAlias = Annotated[float | None, _option("L1 regularisation. [0]")]
+Loss: TypeAlias = Annotated[str | None, _option("cross-entropy or hinge. [cross-entropy]")]
+LabelSmoothing: TypeAlias = Annotated[
+    float | None, _option("Share of a label spread over all classes. [0]")
+]
+Schedule: TypeAlias = Annotated[
+    str | None, _option("constant, step, cosine or one-cycle. [cosine]", "--schedule", "--sched")
+]
+WarmupEpochs: TypeAlias = Annotated[
+    float | None, _option("Epochs in which the learning rate rises. [0]")
+]
+Preprocess: TypeAlias = Annotated[
+    str | None, _option("none, centre, mean-image or normalise. [normalise]")
+]
+Flip: TypeAlias = Annotated[bool | None, _option("Mirror training images at random.")]
+Crop: TypeAlias = Annotated[
+    int | None, _option("Move training images at random by up to so many pixels. [0]")
+]
+ValFraction: TypeAlias = Annotated[
+    float | None, _option("Share of training images set aside where there is no val/. [0.1]")
+]
+Seed: TypeAlias = Annotated[int | None, _option("Same seed, same bits. [0]")]
+Patience: TypeAlias = Annotated[
+    int | None, _option("Stop after so many epochs without a new best. [never]")
+]
+Time: TypeAlias = Annotated[str | None, _option("Stop after 30s, 10m or 2h. [never]", "--time")]
+
+# What is trained, on what, and where it goes.
+Initialisation: TypeAlias = Annotated[
+    str | None, _option("he, xavier, small-random or zero. [he]", "--initialisation", "--init")
+]
+Size: TypeAlias = Annotated[
+    str | None, _option("Size of the images: 64 or HxW. [the net's, or theirs]", "--size")
+]
+Channels: TypeAlias = Annotated[int | None, _option("1 for grey, 3 for colour. [as they are]")]
+Resize: TypeAlias = Annotated[str | None, _option("squash, pad or crop. [squash]")]
+DataDir: TypeAlias = Annotated[
+    Path | None, _option("Where a named dataset lies already, instead of a download.")
+]
+Engine: TypeAlias = Annotated[str | None, _option("native or reference. [native]")]
+Precision: TypeAlias = Annotated[
+    str | None, _option("How maps are stored: float32, bfloat16 or auto. [float32]")
+]
+Threads: TypeAlias = Annotated[int | None, _option("Threads; results do not depend on it. [all]")]
+Name: TypeAlias = Annotated[str | None, _option("Name of the run folder. [data-net]")]
+Out: TypeAlias = Annotated[Path | None, _option("Where run folders go. [runs]", "--out", "-o")]
+Resume: TypeAlias = Annotated[
+    Path | None, _option("Go on with the run in this folder; --epochs may be more.")
+]
+Json: TypeAlias = Annotated[bool, _option("Print the result as JSON.", "--json")]
+Quiet: TypeAlias = Annotated[bool, _option("Say nothing but the result.", "--quiet", "-q")]
+
+_FIXED = (
+    "data",
+    "net",
+    "size",
+    "channels",
+    "resize",
+    "data_dir",
+    "initialisation",
+    "engine",
+    "precision",
+    "name",
+    "out",
+)
+
+
+def choices(context: typer.Context) -> dict[str, Any]:
+    """The choices of training that were given: fields of the settings, `time` in seconds."""
+    from dataclasses import fields
+
+    from hubel.cli.values import duration
+    from hubel.train.settings import Settings
+
+    given = _given(context.params, tuple(field.name for field in fields(Settings)))
+    return {**given, "time": duration(given["time"])} if "time" in given else given
+
+
+def fixed(context: typer.Context) -> dict[str, Any]:
+    """What was given of data, net, engine and place, which a resumed run has already."""
+    return _given(context.params, _FIXED)
+
+
+def _given(parameters: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: parameters[name] for name in names if parameters.get(name) is not None}
