@@ -36,7 +36,7 @@ from hubel.train.run import (
 from hubel.train.settings import Settings, settings
 from hubel.views.progress import shown
 
-__all__ = ["Run", "follow", "resumed", "started"]
+__all__ = ["Prepared", "Run", "follow", "prepared", "resumed", "started"]
 
 _SUMMARY, _CONFUSION, _TEST_CONFUSION = "summary.json", "confusion.csv", "confusion-test.csv"
 _VAL_FRACTION = 0.1
@@ -54,10 +54,19 @@ class Run:
     about: Mapping[str, Any]
 
 
-def started(
-    choices: Mapping[str, Any], fixed: Mapping[str, Any], threads: int | None, quiet: bool
-) -> Run:
-    """Load the data, check everything, make the folder. Raises HubelError before there is one."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """What a command line says about training: all choices, the net's text and name, the data."""
+
+    chosen: Settings
+    text: str
+    name: str
+    source: _Source
+    data: Dataset
+
+
+def prepared(choices: Mapping[str, Any], fixed: Mapping[str, Any], quiet: bool) -> Prepared:
+    """Check the choices and load the data as the net needs it."""
     if "data" not in fixed:
         raise UsageError(
             "there is nothing to train on",
@@ -73,7 +82,15 @@ def started(
         name = Path(name).stem or "net"
         parse(text)
     source = _source(fixed, read_header(text), chosen)
-    data = source.load(quiet)
+    return Prepared(chosen, text, name, source, source.load(quiet))
+
+
+def started(
+    choices: Mapping[str, Any], fixed: Mapping[str, Any], threads: int | None, quiet: bool
+) -> Run:
+    """Load the data, check everything, make the folder. Raises HubelError before there is one."""
+    ready = prepared(choices, fixed, quiet)
+    chosen, text, name, data = ready.chosen, ready.text, ready.name, ready.data
     height, width, depth = data.train.images.shape[1:]
     network = Network(text or default_net(height, width), (height, width, depth), len(data.classes))
     engine = fixed.get("engine", "native")
@@ -85,14 +102,14 @@ def started(
         threads=threads,
         initialisation=fixed.get("initialisation", "he"),
         classes=data.classes,
-        resize=source.resize,
+        resize=ready.source.resize,
     )
     events = model.train(data, **asdict(chosen))
     title = Path(data.name).name if name == report.DEFAULT else f"{Path(data.name).name}-{name}"
     folder = create(fixed.get("out", Path("runs")), fixed.get("name", title))
     if not quiet:
         _announce(model, engine, fixed.get("precision", ""), data, name, folder)
-    about = _about(model, engine, data, name, source)
+    about = _about(model, engine, data, name, ready.source)
     return Run(model, engine, data, events, folder, about)
 
 

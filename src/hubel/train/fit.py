@@ -26,7 +26,7 @@ from hubel.train.metrics import Evaluation, measure
 from hubel.train.progress import Progress
 from hubel.train.schedules import learning_rate
 from hubel.train.settings import Settings
-from hubel.train.step import batches_from, run_step, step_graph, steps_before
+from hubel.train.step import batches_from, check, run_step, step_graph, steps_before
 
 __all__ = ["evaluate", "train"]
 
@@ -58,6 +58,7 @@ def train(
     the run there. Raises `DivergedError` where the numbers are no longer finite, with the session
     as it was before the step that did it.
     """
+    check(training, chosen, _classes(graph))
     run = _Run(
         session,
         graph,
@@ -135,7 +136,14 @@ class _Run:
 
     def _batches(self, progress: Progress) -> Iterator[Batch]:
         assemble = self.session.assemble
-        return batches_from(self.training, self.preprocess, assemble, self.chosen, progress)
+        return batches_from(
+            self.training,
+            self.preprocess,
+            assemble,
+            self.chosen,
+            progress,
+            _classes(self.inference),
+        )
 
     def _finished(self, progress: Progress, begun: float) -> Reason | None:
         if progress.epoch >= self.chosen.epochs:
