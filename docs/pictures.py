@@ -1,4 +1,4 @@
-"""Makes docs/check.svg and docs/train.svg from what `check` and `train` really print.
+"""Makes the pictures of the pages from what `check`, `train` and `show-batch` really give.
 
 Run it from the project's folder after the output has changed: `python docs/pictures.py`.
 """
@@ -69,6 +69,16 @@ def draw_train() -> None:
     picture("hubel train digits", text, "train")
 
 
+def draw_batch() -> None:
+    """What docs/augmentation.md shows of a batch."""
+    varied = (
+        "--rotate 20 --scale 0.2 --crop 1 --cutout 3 --mixup 1 --seed 1 --batch-size 32 --count 12"
+    )
+    out = ("--out", str(FOLDER / "batch.png"), "--overwrite")
+    main(["show-batch", "digits", *varied.split(), *out])
+
+
 if __name__ == "__main__":
     draw_check()
     draw_train()
+    draw_batch()

@@ -138,22 +138,30 @@ static float mean(float first, float second, float weight) { return first + (sec
 // Each pixel between the four that lie around its place; a depth that the compiler knows needs no loop.
 template <class T, int64_t kDepth>
 static void turned_image(const AssembleCall& p, const T* image, const int64_t* affine, float* to) {
-  const int64_t depth = kDepth > 0 ? kDepth : p.depth;
-  for (int64_t y = 0; y < p.height; ++y)
-    for (int64_t x = 0; x < p.width; ++x, to += depth) {
-      const Between down = between(affine[0] * y + affine[1] * x + affine[2], p.height, p.reflect);
-      const Between right = between(affine[3] * y + affine[4] * x + affine[5], p.width, p.reflect);
-      const auto pixel = [&](int64_t row, int64_t column, int64_t c) {
-        return row < 0 || column < 0 ? 0.0f : static_cast<float>(image[(row * p.width + column) * depth + c]);
-      };
-      for (int64_t c = 0; c < depth; ++c) {
-        const float upper =
-            mean(pixel(down.first, right.first, c), pixel(down.first, right.second, c), right.weight);
-        const float lower =
-            mean(pixel(down.second, right.first, c), pixel(down.second, right.second, c), right.weight);
-        to[c] = mean(upper, lower, down.weight);
+  static const T kZeros[kDeep] = {};
+  const int64_t width = p.width, height = p.height, depth = kDepth > 0 ? kDepth : p.depth;
+  const bool reflect = p.reflect != 0;
+  for (int64_t y = 0; y < height; ++y) {
+    int64_t row = affine[0] * y + affine[2], column = affine[3] * y + affine[5];
+    for (int64_t x = 0; x < width; ++x, row += affine[1], column += affine[4]) {
+      const Between down = between(row, height, reflect), right = between(column, width, reflect);
+      for (int64_t first = 0; first < depth; first += kDeep) {
+        const auto pixel = [&](int64_t y_of, int64_t x_of) {
+          return y_of < 0 || x_of < 0 ? kZeros : image + (y_of * width + x_of) * depth + first;
+        };
+        const T* a = pixel(down.first, right.first);
+        const T* b = pixel(down.first, right.second);
+        const T* c = pixel(down.second, right.first);
+        const T* d = pixel(down.second, right.second);
+        const int64_t count = kDepth > 0 ? kDepth : lesser(kDeep, depth - first);
+        for (int64_t i = 0; i < count; ++i) {
+          const float upper = mean(static_cast<float>(a[i]), static_cast<float>(b[i]), right.weight);
+          const float lower = mean(static_cast<float>(c[i]), static_cast<float>(d[i]), right.weight);
+          *to++ = mean(upper, lower, down.weight);
+        }
       }
     }
+  }
 }
 
 static float within(float number, float most) { return number < 0.0f ? 0.0f : number > most ? most : number; }
@@ -173,10 +181,9 @@ static void colour_image(const AssembleCall& p, const float* colour, float* to) 
   }
 }
 
-template <class T>
-static void moved_image(const AssembleCall& p, const T* image, const int32_t* rows, const int32_t* columns,
-                        const float* scale, const float* shift, float* to) {
-  const auto row = p.depth < kDeep ? moved_row<T> : moved_deep_row<T>;
+template <class T, class Row>
+static void moved_image(const AssembleCall& p, const Row& row, const T* image, const int32_t* rows,
+                        const int32_t* columns, const float* scale, const float* shift, float* to) {
   for (int64_t y = 0; y < p.height; ++y, to += p.row()) {
     const int64_t factors = p.rows == 1 ? 0 : y * p.row();
     const int64_t from = p.moved ? rows[y] : y;
@@ -196,6 +203,7 @@ static void assemble_from(const Call& call, Threads& threads) {
   const int64_t size = p.height * p.row();
   const float* scale = call.at<float>(7);
   const float* shift = call.at<float>(8);
+  const auto row = p.depth < kDeep ? moved_row<T> : moved_deep_row<T>;
   const auto turn = p.depth == 1   ? turned_image<T, 1>
                     : p.depth == 3 ? turned_image<T, 3>
                                    : turned_image<T, 0>;
@@ -206,7 +214,7 @@ static void assemble_from(const Call& call, Threads& threads) {
     const int32_t* columns = p.moved ? call.at<int32_t>(3) + n * p.width : nullptr;
     float* to = call.at<float>(9) + n * size;
     if (!p.turned && !p.coloured) {
-      moved_image(p, image, rows, columns, scale, shift, to);
+      moved_image(p, row, image, rows, columns, scale, shift, to);
     } else {
       if (p.turned) {
         turn(p, image, call.at<int64_t>(4) + 6 * n, to);

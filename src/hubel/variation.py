@@ -35,8 +35,8 @@ class Variation:
        upper 16 bits of the fraction. Beyond the border pixels are zero, or with `reflect`
        those of the image reflected at its outermost ones.
     2. With (own, grey, offset) from `colours` (N, 3) float32, each number p becomes
-       own·p + (grey·g + offset), where g is (0.299·r + 0.587·g) + 0.114·b of an image of depth 3
-       and 0 of others; numbers of bytes stay within 0 and 255.
+       own·p + (grey·m + offset), where m is (0.299·red + 0.587·green) + 0.114·blue of an image of
+       depth 3 and 0 of others; numbers of bytes stay within 0 and 255.
     3. After preprocessing, the box (top, left, bottom, right) of `boxes` (N, 4) is set to 0: what
        the network takes for the mean, where that was subtracted.
     4. Each image is `mixed` with a second one.
