@@ -106,8 +106,7 @@ static void plain_image(const AssembleCall& p, const T* image, const int32_t* ro
     }
 }
 
-// Bits behind the point of a coordinate, and those of them that weigh neighbouring pixels: as many as are
-// exact.
+// Bits behind the point of a coordinate, and how many of them weigh neighbouring pixels.
 constexpr int kFraction = 32, kWeight = 16;
 
 // The pixel that a place beyond the border stands for, -1 where that is zero.

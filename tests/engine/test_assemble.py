@@ -91,6 +91,20 @@ def test_native_batches_have_the_bits_of_the_reference(
             assert found.tobytes() == wanted.tobytes()
 
 
+def test_second_images_of_many_large_ones_are_made_in_parts() -> None:
+    x, count = images((64, 64, 3), np.uint8), 25  # ten of them are half a megabyte
+    rows, columns = (RNG.integers(-1, 64, (count, 64), np.int32) for _ in range(2))
+    blank = np.tile(np.array([[3, 5, 9, 60]], np.int32), (count, 1))
+    pasted = blank * (np.arange(count)[:, None] % 2).astype(np.int32)
+    second = Variation((rows, columns), boxes=blank)
+    shares = RNG.random(count, np.float32)
+    mixed = Mixture(RNG.integers(0, COUNT, count), shares, pasted, second)
+    chosen, given = RNG.integers(0, COUNT, count), factors((64, 64, 3), 1)
+    found = NativeSession(1).assemble(x, chosen, Variation(mixed=mixed), given)
+    wanted = ReferenceSession().assemble(x, chosen, Variation(mixed=mixed), given)
+    assert found.tobytes() == wanted.tobytes()
+
+
 def as_is(shape: tuple[int, int, int]) -> Factors:
     """Factors that leave the numbers as they are."""
     return np.ones((1, *shape[1:]), np.float32), np.full((1, *shape[1:]), -0.0, np.float32)

@@ -21,7 +21,7 @@ from hubel.program import kernels
 from hubel.program.make import make
 from hubel.program.program import ALIGNMENT, Buffer, Call, Memory, Precision, Program
 from hubel.records import dataclass
-from hubel.variation import Variation
+from hubel.variation import Mixture, Variation
 
 __all__ = ["CallTime", "NativeSession", "instruction_sets", "pair_rate"]
 
@@ -33,6 +33,10 @@ _NO_LABELS = np.empty(0, np.int64)
 _NO_FLOATS = np.empty(0, np.float32)
 _NONE = np.empty(0, np.int32)
 _UNVARIED = Variation()
+
+# Bytes of second images that are made at once: they stay in cache until they are mixed in, and the
+# system is not asked for new memory every time.
+_MIXED_TOGETHER = 1 << 19
 
 MOST_PROGRAMS = 64
 """Programs kept ready; past them the one not used for longest is made again when needed."""
@@ -152,11 +156,17 @@ class NativeSession:
         given = variation or _UNVARIED
         batch = self._varied(images, indices, given, factors)
         if given.mixed is not None and batch.size:
-            mixed = given.mixed
-            second = self._varied(images, mixed.indices, mixed.variation, factors)
-            shares, boxes = _ready(mixed.shares, np.float32), _ready(mixed.boxes, np.int32)
-            self._alter("mix", kernels.Mixing(*batch.shape), [second, shares, boxes], batch)
+            together = max(1, _MIXED_TOGETHER // batch[0].nbytes)
+            for first in range(0, len(batch), together):
+                part = slice(first, first + together)
+                self._mix(batch[part], images, given.mixed.part(part), factors)
         return batch
+
+    def _mix(self, batch: Array, images: Array, mixed: Mixture, factors: Factors) -> None:
+        """Mixes the second images into a batch."""
+        second = self._varied(images, mixed.indices, mixed.variation, factors)
+        shares, boxes = _ready(mixed.shares, np.float32), _ready(mixed.boxes, np.int32)
+        self._alter("mix", kernels.Mixing(*batch.shape), [second, shares, boxes], batch)
 
     def _varied(
         self, images: Array, indices: Array, variation: Variation, factors: Factors
