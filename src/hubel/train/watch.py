@@ -27,7 +27,7 @@ _LOW_RATIO, _HIGH_RATIO = 3e-5, 0.3
 
 # An output of an FC layer is one number an image, and may rightly be there for few of them; a
 # filter has a whole map to fire in.
-_DEAD_FILTERS, _DEAD_OUTPUTS = 0.4, 0.75
+_DEAD_FILTERS, _DEAD_OUTPUTS = 0.4, 0.9
 _SATURATED = 0.6
 _GAP, _RISEN, _EPOCHS_WORSE = 0.1, 1.15, 3
 

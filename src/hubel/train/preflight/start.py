@@ -26,7 +26,7 @@ __all__ = [
 
 # How far scores of a usual initialisation take the first loss above that of equal scores: scores
 # of variance v cost v/2 more; He's (2015) has v = 2 behind a ReLU, and max pooling adds to it.
-_LOSS_ABOVE, _LOSS_BELOW = 4.0, 0.3
+_LOSS_ABOVE, _LOSS_BELOW = 6.0, 0.3
 
 _VANISHING, _EXPLODING = 1e-3, 1e3
 _GRADIENT_SPAN = 1e-4
