@@ -53,7 +53,7 @@ def show_batch(
     from hubel.train.preview import preview
     from hubel.views.batch import captions, draw, pixels
 
-    ready = prepared(options.choices(context), options.fixed(context), quiet)
+    ready = prepared(options.choices(context), options.fixed(context), 1, quiet)
     shown = preview(ready.data, epoch, step, engine=engine or "native", chosen=ready.chosen)
     path = new_file(out, Path("batch.png"), overwrite)
     with replacing(path) as file:
