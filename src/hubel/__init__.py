@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hubel.network import Network
     from hubel.train.events import Ended, EpochDone, Started, StepDone, Validating
     from hubel.train.settings import Settings
+    from hubel.trials.search import resume_search, search
 
 __all__ = [
     "DataError",
@@ -33,6 +34,8 @@ __all__ = [
     "Validating",
     "check",
     "load",
+    "resume_search",
+    "search",
 ]
 
 __version__ = "0.1.0"
@@ -46,6 +49,7 @@ _HOMES = {
     "hubel.network": ("Network",),
     "hubel.train.events": ("Ended", "EpochDone", "Started", "StepDone", "Validating"),
     "hubel.train.settings": ("Settings",),
+    "hubel.trials.search": ("resume_search", "search"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

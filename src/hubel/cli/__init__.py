@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from hubel import __version__
-from hubel.cli import bench, check, evaluate, info, predict, train
+from hubel.cli import bench, check, evaluate, info, predict, search, train
 from hubel.errors import HubelError, reason
 
 __all__ = ["app", "main"]
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.command("check")(check.check)
 app.command("train")(train.train)
+app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("info")(info.info)

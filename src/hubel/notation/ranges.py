@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -50,6 +51,29 @@ class Range:
             return ",".join(map(self.written, self.values))
         scale = " log" if self.log else ""
         return f"{self.written(self.low)}..{self.written(self.high)}{scale}"
+
+    def share(self, number: float) -> float:
+        """How far along the range a number lies on its scale, 0 at the low end, 1 at the high one.
+
+        >>> Range(0.001, 0.1, log=True).share(0.01)
+        0.5
+        """
+        low, high, here = (
+            math.log(one) if self.log else one for one in (self.low, self.high, number)
+        )
+        return (here - low) / (high - low) if high > low else 0.5
+
+    def at(self, share: float) -> float:
+        """The number that lies so far along the range on its scale.
+
+        >>> Range(0.0, 8.0).at(0.25)
+        2.0
+        """
+        if self.log:
+            number = self.low * (self.high / self.low) ** share
+        else:
+            number = self.low + (self.high - self.low) * share
+        return self.rounded(round(number) if self.whole else number)
 
     def written(self, number: float) -> str:
         """A number as the notation and the command line take it, to the last bit."""

@@ -78,8 +78,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class SearchStarted:
-    """A search of so many `trials` begins, or goes on after those that are `done`."""
+    """A search of so many `trials` in a `folder` begins, or goes on after those `done`."""
 
+    folder: str
     trials: int
     done: int
     stages: int

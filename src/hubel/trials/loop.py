@@ -82,7 +82,7 @@ class _Search:
         finished = [trial for trial in found if trial.state != "unfinished"]
         for trial in finished:
             _remove_models(self.folder / trial.folder)
-        yield SearchStarted(self.plan.trials, len(finished), self.plan.stages)
+        yield SearchStarted(str(self.folder), self.plan.trials, len(finished), self.plan.stages)
         ranges, before = self.plan.ranges, list[Trial]()
         why: _Why = "trials"
         for place in range(self.plan.stages):

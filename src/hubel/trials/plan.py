@@ -231,11 +231,9 @@ def _around(one: Range, numbers: Sequence[float]) -> Range:
     if one.values:
         values = tuple(value for value in one.values if value in numbers)
         return replace(one, low=min(values), high=max(values), values=values)
-    low, high = (_scaled(one, number) for number in (one.low, one.high))
-    margin = (high - low) * _MARGIN
-    first = _back(one, max(low, _scaled(one, min(numbers)) - margin))
-    last = _back(one, min(high, _scaled(one, max(numbers)) + margin))
-    return replace(one, low=one.rounded(first), high=one.rounded(last))
+    shares = [one.share(number) for number in numbers]
+    low, high = one.at(max(min(shares) - _MARGIN, 0.0)), one.at(min(max(shares) + _MARGIN, 1.0))
+    return replace(one, low=low, high=high)
 
 
 def grid(ranges: Mapping[str, Range], points: int) -> dict[str, tuple[float, ...]]:
@@ -263,19 +261,8 @@ def _size(ranges: Mapping[str, Range], per_range: int) -> int:
 def _spaced(one: Range, count: int) -> tuple[float, ...]:
     if one.values:
         return one.values
-    low, high = _scaled(one, one.low), _scaled(one, one.high)
-    steps = [low + (high - low) * place / (count - 1) for place in range(count)]
     # Few whole numbers may lie between the ends.
-    return tuple(dict.fromkeys(one.rounded(_back(one, step)) for step in steps))
-
-
-def _scaled(one: Range, number: float) -> float:
-    return math.log(number) if one.log else number
-
-
-def _back(one: Range, place: float) -> float:
-    number = math.exp(place) if one.log else place
-    return round(number) if one.whole else number
+    return tuple(dict.fromkeys(one.at(place / (count - 1)) for place in range(count)))
 
 
 def _read(name: str, value: Any) -> Range | None:

@@ -22,45 +22,61 @@ from hubel.trials.loop import run, trials_of
 from hubel.trials.plan import Plan, from_dict, plan
 from hubel.trials.study import opened, required
 
-__all__ = ["kept_settings", "resume", "search", "trials_in"]
+__all__ = ["kept_settings", "prepare_search", "resume_search", "search", "trials_in"]
 
 
 def search(
     data: Dataset,
     net: str | Path = "",
     *,
-    folder: str | os.PathLike[str] | None = None,
-    trials: int = 20,
-    stages: int = 2,
-    method: str = "tpe",
-    stop_early: bool = True,
     time: float | None = None,
-    seed: int = 0,
-    engine: str = "native",
-    precision: str = "float32",
     threads: int | None = None,
-    initialisation: str = "he",
-    resize: Resize = "squash",
-    about: Mapping[str, Any] = MappingProxyType({}),
     **choices: Any,
 ) -> Generator[SearchEvent, None, None]:
-    """Check everything, make the folder, and return the search as a generator of events.
+    """Check everything, make a folder, and return the search as a generator of events.
 
-    `net` is a network whose numbers may be ranges, `conv3-{16..64}`; by default one that suits the
-    images. The `choices` are those of `hubel.train.settings.Settings`, and may be ranges too,
-    `lr="1e-4..1e-1"`; `epochs` are those of the last stage. Each model starts from the same `seed`.
-    The `folder`, by default a new one in runs/, gets the winner as `best.hubel`, what is said
-    `about` the search, and all that `resume` needs after the generator was left or the process
-    was killed; `time` limits the seconds until it is left. Raises UsageError, DataError and
-    NetworkError for what cannot be used, and from the generator HubelError where no candidate makes
-    a trial.
+    `net` and `choices` are those of `prepare_search`, whose errors it raises. Leaving the generator
+    ends the search there, and `time` does so after as many seconds: `resume_search` goes on in the
+    folder that the first event names. Raises HubelError from the generator where no candidate
+    makes a trial.
 
     >>> import tempfile
     >>> from hubel.data import load
     >>> from hubel.trials.events import TrialDone
-    >>> events = search(load("digits"), "fc", folder=tempfile.mkdtemp(), trials=2, epochs=1)
+    >>> events = search(load("digits"), "fc", out=tempfile.mkdtemp(), trials=2, epochs=1)
     >>> [event.trial.state for event in events if isinstance(event, TrialDone)]
     ['done', 'done']
+    """
+    folder = prepare_search(data, net, **choices)
+    return resume_search(data, folder, time=time, threads=threads)
+
+
+def prepare_search(
+    data: Dataset,
+    net: str | Path = "",
+    *,
+    trials: int = 20,
+    stages: int = 2,
+    method: str = "tpe",
+    stop_early: bool = True,
+    seed: int = 0,
+    engine: str = "native",
+    precision: str = "float32",
+    initialisation: str = "he",
+    resize: Resize = "squash",
+    out: str | os.PathLike[str] = "runs",
+    name: str = "",
+    about: Mapping[str, Any] = MappingProxyType({}),
+    **choices: Any,
+) -> Path:
+    """Check everything, and make a folder in which `resume_search` then begins the search.
+
+    `net` is a network whose numbers may be ranges, `conv3-{16..64}`; by default one that suits the
+    images. The `choices` are those of `hubel.train.settings.Settings`, and may be ranges too,
+    `lr="1e-4..1e-1"`; `epochs` are those of the last stage. Each model starts from the same `seed`.
+    The folder, in `out` and of a `name` that is the data's unless it is given, keeps what is said
+    `about` the search, and gets the winner as `best.hubel`. Raises UsageError, DataError and
+    NetworkError for what cannot be used.
     """
     required()
     height, width, depth = data.train.images.shape[1:]
@@ -85,22 +101,14 @@ def search(
         )
     if not made.ranged.ranges:
         Network(made.net, (height, width, depth), len(data.classes))
-    place = create("runs", f"{data.name}-search") if folder is None else Path(folder)
-    with writing(place):
-        place.mkdir(parents=True, exist_ok=True)
-    if (place / SETTINGS).exists():
-        raise UsageError(
-            "there is a run in this folder already",
-            where=str(place),
-            hint="go on with it by hubel.resume_search, or give another folder",
-        )
-    kept = {**about, "fingerprint": data.fingerprint, "search": made.as_dict()}
-    with writing(place):
-        write_json(place / SETTINGS, kept)
-    return _events(data, made, place, threads, time)
+    folder = create(out, name or f"{Path(data.name).name}-search")
+    with writing(folder):
+        kept = {**about, "fingerprint": data.fingerprint, "search": made.as_dict()}
+        write_json(folder / SETTINGS, kept)
+    return folder
 
 
-def resume(
+def resume_search(
     data: Dataset,
     folder: str | os.PathLike[str],
     *,

@@ -119,9 +119,10 @@ class Stage:
         epoch = trial.last_step
         assert epoch is not None
         others = self._finished_with(epoch)
+        best, half = max(trial.intermediate_values.values()), statistics.median(others)
         return (
-            f"after epoch {epoch} at best {_percent(max(trial.intermediate_values.values()))}, below "
-            f"{_percent(statistics.median(others))}, the median of {len(others)} trials there"
+            f"after epoch {epoch} at best {100 * best:.2f} %, below {100 * half:.2f} %, "
+            f"the median of {len(others)} trials there"
         )
 
     def finish(self, key: int, result: Mapping[str, Any], value: float | None) -> None:
@@ -299,7 +300,3 @@ def _silent() -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(before)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
