@@ -98,11 +98,15 @@ class StageStarted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Numbers that were drawn and make no trial, and the `reason`."""
+    """Numbers that were drawn and make no trial, and the `reason`.
+
+    `problem` is False where they are only those of an earlier trial.
+    """
 
     stage: int
     numbers: Mapping[str, float]
     reason: str
+    problem: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,10 +122,11 @@ class _Search:
                     if not made:
                         raise _nothing(records)
                     return "exhausted"
-                refusal = self._refusal(drawn, known, stage.place)
+                repeated = self._repeated(drawn, known, stage.place)
+                refusal = repeated or self._refusal(drawn, stage.place)
                 if refusal:
                     stage.refuse(drawn, refusal)
-                    yield Refused(stage.place + 1, drawn.numbers, refusal)
+                    yield Refused(stage.place + 1, drawn.numbers, refusal, not repeated)
                     continue
                 key = stage.begin(drawn, len(known) + 1)
                 running = stage.records()[key]
@@ -153,13 +154,17 @@ class _Search:
             return None
         return Drawn(best.numbers, {})
 
-    def _refusal(self, drawn: Drawn, known: Sequence[Trial], place: int) -> str:
-        """Why numbers make no trial, "" where they do."""
+    def _repeated(self, drawn: Drawn, known: Sequence[Trial], place: int) -> str:
+        """Which trial was just the same, "" where none was."""
         epochs = stage_epochs(self.plan, place)
         for trial in known:
             same = stage_epochs(self.plan, trial.stage - 1) == epochs
             if same and trial.numbers == drawn.numbers:
                 return f"the same as trial {trial.number}"
+        return ""
+
+    def _refusal(self, drawn: Drawn, place: int) -> str:
+        """Why training or the network does not take the numbers, "" where they do."""
         try:
             settings_of(self.plan, place, drawn.numbers)
         except UsageError as error:

@@ -19,7 +19,7 @@ _HEAD, _FOOT = 34, 30
 _ACROSS = 3
 # Accuracies below this share of all trials are shown at the lower edge: one that learned nothing
 # would press all others together at the upper one.
-_LOW = 1 / 2
+_LOW = 1 / 4
 _COARSE, _FINE, _BEST, _INK, _GRID = "#8a94a6", "#1f6fb2", "#d1495b", "#222", "#ddd"
 
 
@@ -30,7 +30,7 @@ def scatter(trials: Sequence[Trial], ranges: Mapping[str, Range], title: str) ->
     cross one that diverged; a triangle at the lower edge lies below it. The last stage and the
     winner have colours of their own.
     """
-    across = min(_ACROSS, len(ranges))
+    across = 2 if len(ranges) == 4 else min(_ACROSS, len(ranges))
     down = math.ceil(len(ranges) / across)
     width = across * (_LEFT + _WIDTH + _RIGHT)
     height = _HEAD + down * (_TOP + _HEIGHT + _BOTTOM) + _FOOT
@@ -122,6 +122,8 @@ def _legend(y: float) -> Iterator[str]:
         x += 24 + 7 * len(text)
     yield f'<circle cx="{x}" cy="{y - 4}" r="4" fill="white" stroke="{_INK}"/>'
     yield f'<text x="{x + 9}" y="{y}">stopped</text>'
+    yield f'<path d="M{x + 71} {y - 8}h10l-5 8z" fill="{_INK}"/>'
+    yield f'<text x="{x + 86}" y="{y}">lower than shown</text>'
 
 
 def _across(one: Range, number: float) -> float:

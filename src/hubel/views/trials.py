@@ -113,6 +113,8 @@ class _Display:
         self.task = None if bar is None else bar.add_task("", total=None, figures="")
         self.trials = self.stages = 0
         self.started: Started | None = None
+        # Many candidates may fail for one reason, which is told once.
+        self.refused: set[str] = set()
 
     def __call__(self, event: SearchEvent) -> None:
         match event:
@@ -122,12 +124,13 @@ class _Display:
                     self.say(f"Going on after {_counted(event.done, 'trial')} of {event.trials}")
             case StageStarted():
                 self.say(self._stage(event))
-            case Refused():
-                self.say(f"no trial    {numbers_text(event.numbers)}: {event.reason}")
+            case Refused() if event.problem and event.reason not in self.refused:
+                self.refused.add(event.reason)
+                self.say(f"no trial with {numbers_text(event.numbers)}: {event.reason}")
             case TrialDone():
                 self.say(self._done(event))
-            case SearchEnded() if event.reason != "trials":
-                self.say(_ENDED[event.reason])
+            case SearchEnded(reason="exhausted"):
+                self.say("All that could be tried was tried")
             case TrialStarted() | TrialTrained() if self.bar is not None:
                 self._progress(event)
 
@@ -166,12 +169,6 @@ class _Display:
                 total=started.epochs * started.steps,
                 figures=f"loss {step.mean_loss:.4f}  {percent(step.accuracy)}",
             )
-
-
-_ENDED = {
-    "time": "The time is up; --resume goes on",
-    "exhausted": "All that could be tried was tried",
-}
 
 
 def _counted(number: int, what: str) -> str:
