@@ -152,5 +152,5 @@ def test_the_notation_is_checked_with_every_end(text: str, token: str, message: 
 
 
 def test_a_plain_network_says_where_ranges_belong() -> None:
-    with pytest.raises(NetworkError, match=r"16\.\.64: is a range, which only `hubel search` takes"):
+    with pytest.raises(NetworkError, match=r"16\.\.64: is a range, which only `hubel search`"):
         parse("conv3-{16..64}")

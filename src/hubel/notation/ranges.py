@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 from hubel.errors import NetworkError, Problem, UsageError
 from hubel.notation.expand import expand
@@ -176,6 +177,7 @@ class RangedNet:
         return "".join([*parts, self.text[before:]]), spans
 
 
+@cache
 def read_ranged(text: str) -> RangedNet:
     """Read a network whose numbers may be ranges in braces, `conv3-{16..64}` or `drop{0.1..0.5}`.
 

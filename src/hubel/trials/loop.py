@@ -199,7 +199,8 @@ class _Search:
         model = self._model(folder / LAST if cut_off else None, trial.net)
         events = model.train(self.data, **({"resume": True} if cut_off else asdict(chosen)))
         history = model.progress.history if cut_off and model.progress else ()
-        stage.report(running.key, _accuracies(history), seconds())
+        if history:
+            stage.report(running.key, _accuracies(history), seconds())
         # It may have been cut off between the end of an epoch and what that decides.
         why = stopped(history[-1].epoch) if history else ""
         state: State = "stopped" if why else "done"
@@ -236,8 +237,8 @@ class _Search:
                 "correct": correct,
                 "loss": best.validation_loss,
             }
-        stage.report(running.key, {}, seconds())
-        trial = replace(trial, **result, seconds=seconds())
+        result["seconds"] = seconds()
+        trial = replace(trial, **result)
         all_trials = trials_of(self.plan, self.stage_of)
         others = [one for one in all_trials if one.number != trial.number]
         leads = winner([*others, trial]) == trial

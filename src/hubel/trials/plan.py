@@ -241,21 +241,28 @@ def grid(ranges: Mapping[str, Range], points: int) -> dict[str, tuple[float, ...
 
     Listed numbers are taken as they are. Raises UsageError where two in each range are too many.
     """
-    per_range = 2
-    if _size(ranges, per_range) > points:
+    counts = dict.fromkeys(ranges, 2)
+    if _size(ranges, counts) > points:
         raise UsageError(
-            f"a grid over {', '.join(ranges)} has {_size(ranges, per_range)} points at least, and "
+            f"a grid over {', '.join(ranges)} has {_size(ranges, counts)} points at least, and "
             f"a stage has {points} trials",
             where="--method grid",
             hint="give more --trials, fewer ranges, --stages 1, or --method random",
         )
-    while per_range < points and _size(ranges, per_range + 1) <= points:
-        per_range += 1
-    return {name: _spaced(one, per_range) for name, one in ranges.items()}
+    growing = list(ranges)
+    while growing:
+        # The coarsest first, so that all are about as fine.
+        name = min(growing, key=counts.__getitem__)
+        more = {**counts, name: counts[name] + 1}
+        if _size(ranges, counts) < _size(ranges, more) <= points:
+            counts = more
+        else:
+            growing.remove(name)
+    return {name: _spaced(one, counts[name]) for name, one in ranges.items()}
 
 
-def _size(ranges: Mapping[str, Range], per_range: int) -> int:
-    return math.prod(len(_spaced(one, per_range)) for one in ranges.values())
+def _size(ranges: Mapping[str, Range], counts: Mapping[str, int]) -> int:
+    return math.prod(len(_spaced(one, counts[name])) for name, one in ranges.items())
 
 
 def _spaced(one: Range, count: int) -> tuple[float, ...]:
