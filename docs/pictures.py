@@ -75,7 +75,11 @@ def draw_search() -> None:
     page = (FOLDER / "search.md").read_text(encoding="utf-8")
     found = re.search(r"^\$ hubel (search (?:.*\\\n)*.*)$", page, re.MULTILINE)
     assert found is not None
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
         main([*shlex.split(found[1].replace("\\\n", " ")), "--quiet"])
         drawing = Path("runs/digits-search/search.svg").read_text(encoding="utf-8")
     (FOLDER / "search.svg").write_text(drawing, encoding="utf-8")

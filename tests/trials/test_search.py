@@ -283,9 +283,7 @@ def test_mistakes_leave_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(HubelError, match="conv1"):
         search(data(), "conv9-3 fc", out=tmp_path)
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(
-        UsageError, match=r'is not installed. Hint: install it: pip install "hubel\['
-    ):
+    with pytest.raises(UsageError, match=r"which is not installed.* pip install optuna"):
         search(data(), NET, out=tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -217,7 +217,7 @@ def required() -> None:
     except ImportError as error:
         raise UsageError(
             "a search needs Optuna, which is not installed",
-            hint='install it: pip install "hubel[search]", or pip install optuna',
+            hint="install it: pip install optuna",
         ) from error
 
 
