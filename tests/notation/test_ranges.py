@@ -50,6 +50,7 @@ def test_the_scale_that_is_usual_is_that_of_a_range_without_a_word() -> None:
         ),
         ("8,16,8", r"8,16,8 names a number twice"),
         ("", r"nothing is no range\. Hint: write 16\.\.64, 16\.\.128 log, or 16,32,64\."),
+        ("." * 100_000 + " 1", r"\.+… is too long"),
         ("few..many", r"few\.\.many is no range"),
         ("-1..1", r"-1\.\.1 is no range"),
     ],

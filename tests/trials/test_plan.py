@@ -97,9 +97,7 @@ def test_a_finer_range_holds_the_best_and_never_grows() -> None:
     assert (fine["w"].low, fine["w"].whole) == (4, True)
     assert 8 < fine["w"].high < 20
     assert fine["size"].values == (3, 5)
-    assert narrowed(ranges, []) == ranges
-    lone = narrowed(ranges, trials[:1])
-    assert lone["lr"].low < 0.01 < lone["lr"].high
+    assert narrowed(ranges, []) == narrowed(ranges, trials[:2]) == ranges
 
 
 def test_a_grid_has_as_many_points_as_there_are_trials_for() -> None:

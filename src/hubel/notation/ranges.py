@@ -29,6 +29,7 @@ _PLACE_IN_LINES = re.compile(r" \(line \d+, column \d+\)$")
 _LETTERS = {example[0]: sets for sets, example in SUFFIXES.items() if example[0].isalpha()}
 # Digits that a number between two ends is rounded to: finer than any difference it makes.
 _DIGITS = 3
+_LONGEST = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,8 @@ def read_range(
     hubel.errors.UsageError: 64..16 ends before it begins. Hint: write 16..64.
     """
     where, given = named, " ".join(text.split()).lower()
+    if len(given) > _LONGEST:
+        raise UsageError(f"{shorten(given)} is too long", where=where, hint=_FORMS)
     span = _SPAN.fullmatch(given)
     parts = [span[1], span[2]] if span else [part.strip() for part in given.split(",")]
     if not all(map(_NUMBER.fullmatch, parts)):

@@ -19,6 +19,7 @@ from hubel.network import Network
 from hubel.notation.ranges import Range
 from hubel.train.diverged import DivergedError
 from hubel.train.events import Ended, EpochDone
+from hubel.train.progress import Progress
 from hubel.train.run import BEST, LAST, record, writing
 from hubel.trials.events import (
     Refused,
@@ -219,25 +220,8 @@ class _Search:
         except DivergedError as error:
             state, why = "diverged", f"{error.where}: {error.what}" if error.where else error.what
         assert model.progress is not None
-        best = model.progress.best
-        result: dict[str, Any] = {
-            "state": state,
-            "reason": why,
-            "epochs": model.progress.epoch,
-            "images": len(self.data.validation),
-            "best_epoch": None,
-            "correct": None,
-            "loss": None,
-        }
-        if best is not None and best.validation_accuracy is not None:
-            images = len(self.data.validation)
-            correct = round(best.validation_accuracy * images)
-            result |= {
-                "best_epoch": best.epoch,
-                "correct": correct,
-                "loss": best.validation_loss,
-            }
-        result["seconds"] = seconds()
+        result = {"state": state, "reason": why, "seconds": seconds()}
+        result |= _figures(model.progress, len(self.data.validation))
         trial = replace(trial, **result)
         all_trials = trials_of(self.plan, self.stage_of)
         others = [one for one in all_trials if one.number != trial.number]
@@ -283,6 +267,21 @@ def _trial(stage: Stage, record: Record) -> Trial:
         seconds=record.seconds,
     )
     return replace(begun, **record.result)
+
+
+def _figures(progress: Progress, images: int) -> dict[str, Any]:
+    """How far a training came, and how well its best epoch does on the validation images."""
+    reached = {"epochs": progress.epoch, "images": images}
+    best = progress.best
+    if best is None or best.validation_accuracy is None:
+        return reached
+    correct = round(best.validation_accuracy * images)
+    return {
+        **reached,
+        "best_epoch": best.epoch,
+        "correct": correct,
+        "loss": best.validation_loss,
+    }
 
 
 def _accuracies(rows: Iterable[EpochDone]) -> dict[int, float]:

@@ -214,15 +214,15 @@ def narrowed(
 ) -> dict[str, Range]:
     """The ranges that hold the best quarter of a stage's trials, with a margin; best ones first.
 
-    At least three trials count. No range grows, and a number that made no difference keeps most of
-    its range by itself.
+    At least three trials count, and fewer narrow nothing down. No range grows, and a number that
+    made no difference keeps most of its range by itself.
 
     >>> wide = {"lr": Range(1e-4, 1.0, log=True)}
     >>> narrowed(wide, [{"lr": 1e-2}, {"lr": 2e-2}, {"lr": 1e-3}, {"lr": 0.9}])["lr"]
     Range(low=0.000398, high=0.0502, whole=False, log=True, values=())
     """
     best = ranked[: max(_FEWEST_BEST, math.ceil(len(ranked) * _BEST_SHARE))]
-    if not best:
+    if len(best) < _FEWEST_BEST:
         return dict(ranges)
     return {name: _around(one, [numbers[name] for numbers in best]) for name, one in ranges.items()}
 
