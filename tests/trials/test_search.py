@@ -119,6 +119,7 @@ def test_the_winner_can_be_trained_again_to_the_same_bits(whole: Path) -> None:
     assert all((winning[name] == epochs[-1][name]).all() for name in winning)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["random", "grid", "tpe"])
 def test_same_seed_same_trials(tmp_path: Path, method: str) -> None:
     options = {"method": method, "weight_decay": 0.0, "trials": 6, "epochs": 1, "stages": 1}
@@ -142,6 +143,7 @@ def in_sittings(folder: Path, events: Iterator[int]) -> int:
     raise AssertionError("the search never ended")
 
 
+@pytest.mark.slow
 def test_left_and_taken_up_again_it_ends_as_if_it_had_never_stopped(
     tmp_path: Path, whole: Path
 ) -> None:
@@ -187,6 +189,7 @@ def test_cut_off_around_any_entry_it_ends_as_if_it_had_never_stopped(
     assert (folder / "best.hubel").read_bytes() == (whole / "best.hubel").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_bad_trial_is_stopped_and_says_why(tmp_path: Path) -> None:
     # Where learning rates are far too low, trials after four sound ones fall behind.
     events = searched(tmp_path, "fc", trials=9, stages=1, lr="1e-7..1", method="random")
@@ -233,6 +236,7 @@ def test_where_nothing_fits_the_search_says_so(
         searched(tmp_path, "conv{9,11}-{2..6} fc")
 
 
+@pytest.mark.slow
 def test_a_small_space_is_tried_whole_and_never_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -220,7 +220,7 @@ class _Search:
         except DivergedError as error:
             state, why = "diverged", f"{error.where}: {error.what}" if error.where else error.what
         assert model.progress is not None
-        result = {"state": state, "reason": why, "seconds": seconds()}
+        result: dict[str, Any] = {"state": state, "reason": why, "seconds": seconds()}
         result |= _figures(model.progress, len(self.data.validation))
         trial = replace(trial, **result)
         all_trials = trials_of(self.plan, self.stage_of)
