@@ -39,7 +39,7 @@ PROMPT = "$ "
 
 # A run's figures depend on the machine. Its percentages must come near the printed ones; of other
 # numbers only the form must agree, and which epoch was the best is the machine's too.
-MEASURED = ("train", "evaluate", "predict", "info", "search")
+MEASURED = ("train", "evaluate", "predict", "info", "diagnose", "search")
 POINTS = 4.0
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?: [kMG]\b)?")
 BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)

@@ -34,6 +34,7 @@ __all__ = [
     "Out",
     "Patience",
     "Precision",
+    "Preflight",
     "Preprocess",
     "Quiet",
     "Resize",
@@ -129,6 +130,9 @@ Name: TypeAlias = Annotated[str | None, _option("Name of the run folder. [data-n
 Out: TypeAlias = Annotated[Path | None, _option("Where run folders go. [runs]", "--out", "-o")]
 Resume: TypeAlias = Annotated[
     Path | None, _option("Go on with the run in this folder; --epochs may be more.")
+]
+Preflight: TypeAlias = Annotated[
+    bool, _option("Look for faults in the seconds before the first epoch.")
 ]
 Json: TypeAlias = Annotated[bool, _option("Print the result as JSON.", "--json")]
 Quiet: TypeAlias = Annotated[bool, _option("Say nothing but the result.", "--quiet", "-q")]

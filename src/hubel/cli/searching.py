@@ -24,7 +24,7 @@ from hubel.errors import FormatError, UsageError
 from hubel.model import load
 from hubel.notation.named import find, read_header
 from hubel.train.metrics import Evaluation
-from hubel.train.run import BEST, write_json, writing
+from hubel.train.run import BEST, write_json, write_text, writing
 from hubel.train.settings import Settings, settings
 from hubel.trials.events import SearchEnded, SearchEvent, Trial, winner
 from hubel.trials.plan import Plan, from_dict, settings_of
@@ -152,7 +152,7 @@ def follow(run: Search, as_json: bool, quiet: bool) -> int:
     ranges = run.plan.ranges
     with writing(run.folder):
         picture = scatter(trials, ranges, f"{run.data.name}: {len(trials)} trials")
-        (run.folder / _PICTURE).write_text(picture, encoding="utf-8")
+        write_text(run.folder / _PICTURE, picture)
         summary = _summary(run, trials, best, test, command, ended)
         write_json(run.folder / _SUMMARY, summary)
     if as_json:
@@ -265,7 +265,7 @@ def _net(run: Search, best: Trial) -> str:
         return line
     path = run.folder / _NET
     with writing(run.folder):
-        path.write_text(best.net, encoding="utf-8")
+        write_text(path, best.net)
     return _nearby(str(path))
 
 

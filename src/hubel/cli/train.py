@@ -43,6 +43,7 @@ def train(
     name: options.Name = None,
     out: options.Out = None,
     resume: options.Resume = None,
+    preflight: options.Preflight = True,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -53,7 +54,7 @@ def train(
     if resume is not None:
         run = resumed(resume, given, fixed, threads, quiet)
     else:
-        run = started(given, fixed, threads, quiet)
+        run = started(given, fixed, threads, quiet, preflight)
     status = follow(run, json, quiet)
     if status:
         raise typer.Exit(status)

@@ -34,6 +34,7 @@ __all__ = [
     "record",
     "write_confusion",
     "write_json",
+    "write_text",
     "writing",
 ]
 
@@ -146,7 +147,11 @@ def _keep(
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON for people to read: indented, in the order given."""
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text, whole or not at all."""
     with replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
