@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hubel.train.preflight.gradient import gradient_check
     from hubel.train.preflight.subject import Check
     from hubel.train.settings import Settings
+    from hubel.trials.search import resume_search, search
 
 __all__ = [
     "Check",
@@ -38,6 +39,8 @@ __all__ = [
     "check",
     "gradient_check",
     "load",
+    "resume_search",
+    "search",
 ]
 
 __version__ = "0.1.0"
@@ -60,6 +63,7 @@ _HOMES = {
     "hubel.train.preflight.gradient": ("gradient_check",),
     "hubel.train.preflight.subject": ("Check",),
     "hubel.train.settings": ("Settings",),
+    "hubel.trials.search": ("resume_search", "search"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

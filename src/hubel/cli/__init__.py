@@ -18,6 +18,7 @@ from hubel.cli import (
     evaluate,
     info,
     predict,
+    search,
     show_batch,
     train,
 )
@@ -39,6 +40,7 @@ app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("diagnose")(diagnose.diagnose)
 app.command("show-batch")(show_batch.show_batch)
+app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("info")(info.info)

@@ -43,11 +43,24 @@ from hubel.views.preflight import preflight_lines
 from hubel.views.progress import shown
 from hubel.views.rates import rates_svg
 
-__all__ = ["Prepared", "Run", "follow", "prepared", "resumed", "started"]
+__all__ = [
+    "VAL_FRACTION",
+    "Prepared",
+    "Run",
+    "Source",
+    "flag",
+    "follow",
+    "prepared",
+    "resumed",
+    "source_of",
+    "started",
+]
 
 _PREFLIGHT, _RATES = "preflight.json", "rates.svg"
 _SUMMARY, _CONFUSION, _TEST_CONFUSION = "summary.json", "confusion.csv", "confusion-test.csv"
-_VAL_FRACTION = 0.1
+
+VAL_FRACTION = 0.1
+"""The share of the training images that is set aside where there are no others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +112,7 @@ class Prepared:
     data: Dataset
     name: str
     chosen: Settings
-    source: _Source
+    source: Source
 
     def announce(self) -> None:
         """Say what machine, data and net there are."""
@@ -122,13 +135,13 @@ def prepared(
     usual: Mapping[str, Any] = {}
     if "net" not in fixed and not {"optimizer", "lr"} & choices.keys():
         usual = CHOICES
-    chosen = settings(**{"val_fraction": _VAL_FRACTION, **usual, **choices})
+    chosen = settings(**{"val_fraction": VAL_FRACTION, **usual, **choices})
     text, name = "", report.DEFAULT
     if "net" in fixed:
         text, name = find(fixed["net"])
         name = Path(name).stem or "net"
         parse(text)
-    source = _source(fixed, read_header(text), chosen)
+    source = source_of(fixed, read_header(text), chosen)
     data = source.load(quiet)
     height, width, depth = data.train.images.shape[1:]
     network = Network(text or default_net(height, width), (height, width, depth), len(data.classes))
@@ -161,7 +174,7 @@ def _look_first(made: Prepared, folder: Path, quiet: bool) -> Sequence[Check]:
     return checks
 
 
-def _source(fixed: Mapping[str, Any], header: Header, chosen: Settings) -> _Source:
+def source_of(fixed: Mapping[str, Any], header: Header, chosen: Settings) -> Source:
     """Where the images come from, in the size and depth that is asked for or that the net names."""
     size, channels = None, fixed.get("channels")
     if "size" in fixed:
@@ -170,7 +183,7 @@ def _source(fixed: Mapping[str, Any], header: Header, chosen: Settings) -> _Sour
         size = header.input[:2]
     if channels is None and header.input is not None and header.input[2] in (1, 3):
         channels = header.input[2]
-    return _Source(
+    return Source(
         fixed["data"],
         size,
         channels,
@@ -182,7 +195,7 @@ def _source(fixed: Mapping[str, Any], header: Header, chosen: Settings) -> _Sour
 
 
 def _about(
-    model: Model, engine: str, data: Dataset, name: str, source: _Source
+    model: Model, engine: str, data: Dataset, name: str, source: Source
 ) -> Mapping[str, Any]:
     """What the settings of a run say beside the choices of its training."""
     return {
@@ -211,7 +224,7 @@ def resumed(
 ) -> Run:
     """Take up the run in a folder where it was left. Raises UsageError for choices that changed."""
     if fixed:
-        flags = ", ".join("DATA" if key == "data" else _flag(key) for key in fixed)
+        flags = ", ".join("DATA" if key == "data" else flag(key) for key in fixed)
         raise UsageError(
             f"a resumed run keeps its data, net, engine and precision, but {flags} was given",
             hint="only --epochs, --patience, --time and --threads may change",
@@ -322,7 +335,7 @@ def _report_interrupted(run: Run, as_json: bool) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     """Where the images come from and how they are read: what a resumed run must do again."""
 
     source: str
@@ -345,12 +358,12 @@ class _Source:
             progress=None if quiet or not is_terminal(sys.stderr) else _reading,
         )
 
-    def anywhere(self) -> _Source:
+    def anywhere(self) -> Source:
         """The same from any working folder."""
         path = Path(self.source)
         if not path.is_dir():
             return self
-        return _Source(
+        return Source(
             str(path.resolve()),
             self.size,
             self.channels,
@@ -366,14 +379,14 @@ def _reading(done: int, total: int) -> None:
     print(f"\rReading images: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
 
 
-def _kept(folder: Path) -> tuple[dict[str, Any], _Source]:
+def _kept(folder: Path) -> tuple[dict[str, Any], Source]:
     """The settings of a run as they were written, and where its images come from."""
     path = folder / SETTINGS
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(kept, dict) or not {"engine", "data", "net"} <= kept.keys():
             raise ValueError("there is no engine, data or net")
-        source = _Source(**kept["data"])
+        source = Source(**kept["data"])
     except OSError as error:
         raise UsageError(
             f"there is no run here: {reason(error)}",
@@ -385,7 +398,8 @@ def _kept(folder: Path) -> tuple[dict[str, Any], _Source]:
     return kept, source
 
 
-def _flag(key: str) -> str:
+def flag(key: str) -> str:
+    """The option of the command line that sets a choice."""
     return f"--{key.replace('_', '-')}"
 
 
