@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from hubel import __version__
-from hubel.cli import bench, check, evaluate, info, predict, train
+from hubel.cli import audit, bench, check, evaluate, info, predict, train
 from hubel.errors import HubelError, reason
 
 __all__ = ["app", "main"]
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("check")(check.check)
+app.command("audit")(audit.audit)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)

@@ -13,6 +13,7 @@ import typer
 
 __all__ = [
     "L1",
+    "Audit",
     "BatchSize",
     "Channels",
     "Crop",
@@ -129,6 +130,13 @@ Name: TypeAlias = Annotated[str | None, _option("Name of the run folder. [data-n
 Out: TypeAlias = Annotated[Path | None, _option("Where run folders go. [runs]", "--out", "-o")]
 Resume: TypeAlias = Annotated[
     Path | None, _option("Go on with the run in this folder; --epochs may be more.")
+]
+Audit: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--audit/--no-audit",
+        help="Look for copies among the images, and compare with a linear classifier.",
+    ),
 ]
 Json: TypeAlias = Annotated[bool, _option("Print the result as JSON.", "--json")]
 Quiet: TypeAlias = Annotated[bool, _option("Say nothing but the result.", "--quiet", "-q")]

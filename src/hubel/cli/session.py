@@ -12,9 +12,11 @@ from typing import Any
 
 from hubel import __version__
 from hubel.cli import report
-from hubel.cli.terminal import has_color, interruptible, is_terminal, say
+from hubel.cli.honest import Comparison, compared
+from hubel.cli.terminal import has_color, interruptible, is_terminal, reading, say
 from hubel.cli.values import image_size, print_json
 from hubel.data import load as load_data
+from hubel.data.audit import Audit, audit
 from hubel.data.dataset import Dataset
 from hubel.errors import FormatError, UsageError, reason
 from hubel.model import Model, load
@@ -34,9 +36,10 @@ from hubel.train.run import (
     write_json,
 )
 from hubel.train.settings import Settings, settings
+from hubel.views.audit import note_lines
 from hubel.views.progress import shown
 
-__all__ = ["Run", "follow", "resumed", "started"]
+__all__ = ["Run", "follow", "kept", "resumed", "started"]
 
 _SUMMARY, _CONFUSION, _TEST_CONFUSION = "summary.json", "confusion.csv", "confusion-test.csv"
 _VAL_FRACTION = 0.1
@@ -44,7 +47,10 @@ _VAL_FRACTION = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """A run about to begin: its events are not yet asked for. `about` is kept in its settings."""
+    """A run about to begin: its events are not yet asked for. `about` is kept in its settings.
+
+    Without an `audit` nothing is compared at its end.
+    """
 
     model: Model
     engine: str
@@ -52,10 +58,15 @@ class Run:
     events: Generator[Event, None, None]
     folder: Path
     about: Mapping[str, Any]
+    audit: Audit | None
 
 
 def started(
-    choices: Mapping[str, Any], fixed: Mapping[str, Any], threads: int | None, quiet: bool
+    choices: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    threads: int | None,
+    quiet: bool,
+    audited: bool,
 ) -> Run:
     """Load the data, check everything, make the folder. Raises HubelError before there is one."""
     if "data" not in fixed:
@@ -93,7 +104,17 @@ def started(
     if not quiet:
         _announce(model, engine, fixed.get("precision", ""), data, name, folder)
     about = _about(model, engine, data, name, source)
-    return Run(model, engine, data, events, folder, about)
+    return Run(model, engine, data, events, folder, about, _audit(data, audited, quiet))
+
+
+def _audit(data: Dataset, wanted: bool, quiet: bool) -> Audit | None:
+    """What is wrong with the images, said unless `quiet`, where that is wanted."""
+    if not wanted:
+        return None
+    found = audit(data)
+    if not quiet:
+        say(*note_lines(found))
+    return found
 
 
 def _source(fixed: Mapping[str, Any], header: Header, chosen: Settings) -> _Source:
@@ -143,6 +164,7 @@ def resumed(
     fixed: Mapping[str, Any],
     threads: int | None,
     quiet: bool,
+    audited: bool,
 ) -> Run:
     """Take up the run in a folder where it was left. Raises UsageError for choices that changed."""
     if fixed:
@@ -152,15 +174,15 @@ def resumed(
             hint="only --epochs, --patience, --time and --threads may change",
         )
     folder = path.parent if path.suffix == ".hubel" else path
-    kept, source = _kept(folder)
-    engine = str(kept["engine"])
-    precision = str(kept.get("precision", "float32"))
+    settled, source = kept(folder)
+    engine = str(settled["engine"])
+    precision = str(settled.get("precision", "float32"))
     model = load(folder / LAST, engine=engine, precision=precision, threads=threads)
     data = source.load(quiet)
     events = model.train(data, resume=True, **choices)
     if not quiet:
-        _announce(model, engine, "", data, str(kept["net"]["name"]), folder)
-    return Run(model, engine, data, events, folder, kept)
+        _announce(model, engine, "", data, str(settled["net"]["name"]), folder)
+    return Run(model, engine, data, events, folder, settled, _audit(data, audited, quiet))
 
 
 def follow(run: Run, as_json: bool, quiet: bool) -> int:
@@ -176,19 +198,23 @@ def follow(run: Run, as_json: bool, quiet: bool) -> int:
     if stop.status is not None:
         _report_interrupted(run, as_json)
         return stop.status
-    measured = _measured(run)
-    summary = report.result(run.model, measured, run.folder, interrupted=False)
+    measured, comparisons = _measured(run)
+    summary = report.result(run.model, measured, run.folder, comparisons, interrupted=False)
     write_json(run.folder / _SUMMARY, summary)
     if as_json:
         print_json(summary)
     else:
         validated = "validation" if len(run.data.validation) else "training"
-        print(*report.result_lines(run.model, measured, validated, run.folder), sep="\n")
+        lines = report.result_lines(run.model, measured, validated, run.folder, comparisons)
+        print(*lines, sep="\n")
     return 0
 
 
-def _measured(run: Run) -> dict[str, Evaluation]:
-    """The best and the last model on the validation images, the best once on the test images."""
+def _measured(run: Run) -> tuple[dict[str, Evaluation], dict[str, Comparison]]:
+    """The best and the last model on the validation images, the best once on the test images.
+
+    And what the best one's scores compare with, where there is an audit.
+    """
     best = load(
         run.folder / BEST,
         engine=run.engine,
@@ -205,14 +231,24 @@ def _measured(run: Run) -> dict[str, Evaluation]:
     if test is not None and len(test):
         measured["test"] = best.measure(test.images, test.labels)
         write_confusion(run.folder / _TEST_CONFUSION, run.data.classes, measured["test"])
-    return measured
+    if run.audit is None:
+        return measured, {}
+    scored = {"best": run.data.validation, "test": run.data.test}
+    comparisons = compared(
+        best,
+        run.data.train,
+        {name: part for name, part in scored.items() if part is not None and len(part)},
+        {"best": run.audit.leaked["validation"], "test": run.audit.leaked.get("test", ())},
+        run.model.seed,
+    )
+    return measured, comparisons
 
 
 def _report_interrupted(run: Run, as_json: bool) -> None:
     progress = run.model.progress
     assert progress is not None
     if as_json:
-        print_json(report.result(run.model, {}, run.folder, interrupted=True))
+        print_json(report.result(run.model, {}, run.folder, {}, interrupted=True))
     finished = ["No epoch was finished."]
     if progress.best is not None:
         finished = [
@@ -248,7 +284,7 @@ class _Source:
             val_fraction=self.val_fraction,
             seed=self.seed,
             data_dir=self.data_dir,
-            progress=None if quiet or not is_terminal(sys.stderr) else _reading,
+            progress=None if quiet else reading(),
         )
 
     def anywhere(self) -> _Source:
@@ -267,11 +303,6 @@ class _Source:
         )
 
 
-def _reading(done: int, total: int) -> None:
-    end = "\r\x1b[K" if done >= total else ""
-    print(f"\rReading images: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
-
-
 def _announce(
     model: Model, engine: str, precision: str, data: Dataset, name: str, folder: Path
 ) -> None:
@@ -283,14 +314,14 @@ def _announce(
     )
 
 
-def _kept(folder: Path) -> tuple[dict[str, Any], _Source]:
+def kept(folder: Path) -> tuple[dict[str, Any], _Source]:
     """The settings of a run as they were written, and where its images come from."""
     path = folder / SETTINGS
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(kept, dict) or not {"engine", "data", "net"} <= kept.keys():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not {"engine", "data", "net"} <= found.keys():
             raise ValueError("there is no engine, data or net")
-        source = _Source(**kept["data"])
+        source = _Source(**found["data"])
     except OSError as error:
         raise UsageError(
             f"there is no run here: {reason(error)}",
@@ -299,7 +330,7 @@ def _kept(folder: Path) -> tuple[dict[str, Any], _Source]:
         ) from error
     except (TypeError, ValueError) as error:
         raise FormatError(f"these are no settings of a run: {error}", where=str(path)) from error
-    return kept, source
+    return found, source
 
 
 def _flag(key: str) -> str:

@@ -43,6 +43,7 @@ def train(
     name: options.Name = None,
     out: options.Out = None,
     resume: options.Resume = None,
+    audit: options.Audit = True,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -51,9 +52,9 @@ def train(
 
     given, fixed = options.choices(context), options.fixed(context)
     if resume is not None:
-        run = resumed(resume, given, fixed, threads, quiet)
+        run = resumed(resume, given, fixed, threads, quiet, audit)
     else:
-        run = started(given, fixed, threads, quiet)
+        run = started(given, fixed, threads, quiet, audit)
     status = follow(run, json, quiet)
     if status:
         raise typer.Exit(status)
