@@ -31,6 +31,7 @@ _SAMPLE = 2048
 _NEIGHBOUR = 10
 # No image counts as lying in a denser place than that: many copies of it would make it so.
 _SCALE_FLOOR = 0.25
+_INDISTINCT = 1e-3
 _CLOSE = 0.37  # coordinates that much closer than the scale are those of a copy …
 _CONFIRMED = 0.75  # … if the pixels do not deny it,
 _EXPLAINED = 0.3  # and so are pixels explained that well,
@@ -56,9 +57,11 @@ def near_pairs(parts: Sequence[np.ndarray], rows: np.ndarray) -> list[tuple[int,
     random = np.random.default_rng(0)
     sample = random.permutation(count)[:_SAMPLE]
     points = _coordinates(source, rows, sample)
-    points = points[:, points.std(axis=0) > 0]
     scale, distant = _scales(points, sample)
-    first, second, ratio = _candidates(points, scale)
+    # Where ten others look the same, as of two pixels, nothing can be told.
+    told = np.flatnonzero(scale > _INDISTINCT)
+    first, second, ratio = _candidates(points[told], scale[told])
+    first, second = told[first], told[second]
     kept = _decisive(first, second, ratio)
     first, second, close = first[kept], second[kept], ratio[kept] <= _CLOSE
     left = _unexplained(source, rows[first], rows[second])
@@ -68,7 +71,9 @@ def near_pairs(parts: Sequence[np.ndarray], rows: np.ndarray) -> list[tuple[int,
     ends, places = np.unique(np.concatenate([first, second]), return_inverse=True)
     unrelated = [_unexplained(source, rows[ends], rows[distant[ends, i]]) for i in range(3)]
     usual = np.median(unrelated, axis=0)[places.reshape(2, -1)].min(axis=0)
-    fine = left / np.maximum(usual, 1e-6)
+    drawn = sample[:_ROWS]
+    anywhere = np.median(_unexplained(source, rows[drawn], rows[distant[drawn, 0]]))
+    fine = left / np.maximum(usual, _SCALE_FLOOR * max(float(anywhere), _INDISTINCT))
     same = fine <= np.where(close, _CONFIRMED, _EXPLAINED)
     order = np.argsort(left[same], kind="stable")
     pairs = np.sort(np.stack([rows[first[same]], rows[second[same]]], axis=1)[order], axis=1)
@@ -188,7 +193,8 @@ def _candidates(points: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.n
         ratio = _CANDIDATE * distance / np.minimum(radius[near], radius[other])
         kept = ratio <= _CANDIDATE
         found.append((order[near[kept]], order[other[kept]], ratio[kept]))
-    first, second, ratio = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    none = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    first, second, ratio = (np.concatenate(ones) for ones in zip(none, *found, strict=True))
     return first, second, ratio
 
 
