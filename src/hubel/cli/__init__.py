@@ -60,7 +60,7 @@ def _common(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 2 for what a user can mend, 130 after
-    Ctrl-C, and for `check` 1 where the network has problems.
+    Ctrl-C, and for `check` and `audit` 1 where the network or the images have problems.
     """
     command = typer.main.get_command(app)
     given = sys.argv[1:] if arguments is None else list(arguments)

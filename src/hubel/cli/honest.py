@@ -19,6 +19,7 @@ from hubel.views.progress import percent
 __all__ = ["Comparison", "compared", "comparison_lines", "leaks_in"]
 
 _STEPS = 800
+_MOST_EPOCHS = 100
 _BATCH = 128
 # Adam's rate for N inputs of unit variance is this by √N: 95 % of digits, 91 % of MNIST and 37 % of
 # CIFAR-10 are right then.
@@ -112,7 +113,7 @@ def _linear(model: Model, training: Split, seed: int) -> tuple[Model, str]:
     step = 3 * _BATCH * inputs * len(model.classes)
     steps = min(_STEPS, max(1, int(_MOST_WORK / step)))
     count = min(len(training), _MOST_IMAGES, steps * _BATCH)
-    epochs = max(1, round(steps * _BATCH / count))
+    epochs = min(_MOST_EPOCHS, max(1, round(steps * _BATCH / count)))
     rows = np.sort(np.random.default_rng(seed).permutation(len(training))[:count])
     small = _small(training.images[rows])
     linear = Model(
