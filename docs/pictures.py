@@ -1,4 +1,4 @@
-"""Makes the pictures of the pages from what `check`, `train`, `show-batch` and `search` really give.
+"""Makes the pictures of the pages from what the commands really print and draw.
 
 Run it from the project's folder after the output has changed: `python docs/pictures.py`.
 """

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hubel.data.audit import audit
     from hubel.data.dataset import Dataset
     from hubel.data.preprocess import Preprocess
     from hubel.errors import DataError, FormatError, HubelError, NetworkError, UsageError
@@ -36,6 +37,7 @@ __all__ = [
     "UsageError",
     "Validating",
     "Verdict",
+    "audit",
     "check",
     "gradient_check",
     "load",
@@ -46,6 +48,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "hubel.data.audit": ("audit",),
     "hubel.data.dataset": ("Dataset",),
     "hubel.data.preprocess": ("Preprocess",),
     "hubel.errors": ("DataError", "FormatError", "HubelError", "NetworkError", "UsageError"),

@@ -264,6 +264,11 @@ class Model:
         )
         return float(results["loss"]), {name: results[made] for name, made in gradients.items()}
 
+    def trained_on(self, data: Dataset) -> bool:
+        """Whether these are the very images, classes and split that the model was trained on."""
+        held_out = data.validation if len(data.validation) else None
+        return arrays.fingerprint(data.train, held_out, data.classes) == self._fingerprint
+
     @property
     def parameters(self) -> dict[str, Array]:
         """Copies of all weights and running statistics by name."""

@@ -48,15 +48,18 @@ def test_the_last_lines_have_intervals_beside_the_baseline(hubel: Hubel, folder:
         r"the most frequent class alone \d\d\.\d\d %\)"
     )
     assert re.fullmatch(r"Best: epoch \d, " + figures.format("validation"), lines[0])
-    assert re.fullmatch(r"Last: epoch 2, " + figures.format("validation"), lines[1])
-    assert re.fullmatch(r"Test: " + figures.format("test") + ", by the best model", lines[2])
-    assert lines[3] == "Watched: nothing was off"
+    linear = r"      a linear classifier \d+\.\d\d % of {} \(95 % interval \d+\.\d to \d+\.\d\); "
+    linear += r"100 epochs on 42 training images of 6×6"
+    assert re.fullmatch(linear.format(6), lines[1])
+    assert re.fullmatch(r"Last: epoch 2, " + figures.format("validation"), lines[2])
+    assert re.fullmatch(r"Test: " + figures.format("test") + ", by the best model", lines[3])
+    assert lines[5] == "Watched: nothing was off"
     assert re.fullmatch(
         r"Foreseen: [\d.e-]+ s an epoch, was [\d.e-]+ s; [\d.]+ MB memory, was [\d.]+ MB; "
         r"[\d.]+ kB file, was [\d.]+ kB",
-        lines[4],
+        lines[6],
     )
-    assert lines[5] == f"Saved in {Path.cwd() / 'runs' / 'shapes-net'}"
+    assert lines[7] == f"Saved in {Path.cwd() / 'runs' / 'shapes-net'}"
 
 
 def test_quiet_says_nothing_but_the_result_and_json_is_json(hubel: Hubel, folder: Path) -> None:

@@ -141,7 +141,7 @@ def test_evaluate_takes_the_test_split_and_names_classes(
     said = hubel("evaluate", run, folder, "--engine", "reference")
     assert said.status == 0
     assert " of 12 test images (95 % interval " in said.out
-    assert [line.split()[0] for line in said.out.splitlines()[1:]] == list(toy.NAMES)
+    assert [line.split()[0] for line in said.out.splitlines()[2:]] == list(toy.NAMES)
     found = json.loads(hubel("evaluate", run, folder, "--engine", "reference", "--json").out)
     assert found["accuracy"] == json.loads((run / "summary.json").read_text())["test"]["accuracy"]
 

@@ -336,26 +336,6 @@ def test_conversions_are_counted(images: Maker) -> None:
     assert dataset.conversions == {"16-bit": 1, "alpha composited": 1, "grey to colour": 1}
 
 
-def test_copies_across_splits_and_classes_are_told(images: Maker) -> None:
-    root = images("train/a/1", "train/a/2", "train/b/1", "val/a/1", "test/b/1", "test/b/2")
-    missing = "val/ has no image of b: validation says nothing about that."
-    assert load(root).notes == (missing,)
-    for copy, original in (
-        ("train/a/3", "train/a/1"),  # twice in training is no harm
-        ("val/a/x", "train/a/2"),
-        ("test/b/y", "val/a/x"),
-        ("test/b/z", "val/a/1"),
-    ):
-        (root / copy).write_bytes((root / original).read_bytes())
-    for _ in range(2):  # decoded, then cached
-        assert load(root).notes == (
-            missing,
-            "2 validation or test images are exact copies of training images (val/a/x of "
-            "train/a/2, test/b/y of train/a/2): their score flatters.",
-            "2 images lie in more than one class (train/a/2 and test/b/y, val/a/1 and test/b/z).",
-        )
-
-
 def test_users_files_are_not_changed(images: Maker) -> None:
     root = images(*NAMES)
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in root.rglob("*")}

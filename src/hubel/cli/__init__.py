@@ -12,6 +12,7 @@ import typer
 
 from hubel import __version__
 from hubel.cli import (
+    audit,
     bench,
     check,
     diagnose,
@@ -37,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("check")(check.check)
+app.command("audit")(audit.audit)
 app.command("train")(train.train)
 app.command("diagnose")(diagnose.diagnose)
 app.command("show-batch")(show_batch.show_batch)
@@ -72,7 +74,8 @@ def _common(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 2 for what a user can mend, 130 after
-    Ctrl-C, and 1 where `check` finds problems in the network or `diagnose` faults in the run.
+    Ctrl-C, and 1 where `check` finds problems in the network, `audit` in the images or `diagnose`
+    in the run.
     """
     command = typer.main.get_command(app)
     given = sys.argv[1:] if arguments is None else list(arguments)

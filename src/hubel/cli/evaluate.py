@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from hubel.cli import options
+
 __all__ = ["evaluate"]
 
 
@@ -26,14 +28,16 @@ def evaluate(
         str, typer.Option(help="How maps are stored: float32, bfloat16 or auto.")
     ] = "float32",
     threads: Annotated[int | None, typer.Option(help="Threads. [all]")] = None,
+    audit: options.Audit = True,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Say nothing but the result.")
     ] = False,
 ) -> None:
     """Evaluate a model: accuracy with its 95 % interval, loss, and accuracy by class."""
+    from hubel.cli.honest import compared, comparison_lines, leaks_in
     from hubel.cli.report import data_lines, engine_line
-    from hubel.cli.scoring import chosen_split, load_for
+    from hubel.cli.scoring import chosen_split, load_for, training_images
     from hubel.cli.terminal import say
     from hubel.cli.values import model_file, print_json
     from hubel.model import load
@@ -43,13 +47,25 @@ def evaluate(
     dataset = load_for(trained, data, data_dir)
     if not quiet:
         say(engine_line(trained, engine, precision), *data_lines(dataset))
-    name, images, classes = chosen_split(trained, dataset, split)
-    measured = trained.measure(images, classes, batch_size)
+    name, scored = chosen_split(trained, dataset, split)
+    measured = trained.measure(scored.images, scored.labels, batch_size)
+    made, why = None, ""
+    if audit and name != "all":
+        training, why = training_images(trained, model, dataset)
+        if training is not None:
+            leaked = {name: leaks_in(training, scored, name)}
+            seed = trained.seed
+            made = compared(trained, training.train, {name: scored}, leaked, seed)[name]
     by_class = dict(zip(trained.classes, measured.per_class, strict=True))
     if json:
-        print_json({"split": name, **measured.as_dict(), "per_class": by_class})
+        beside = made.as_dict() if made else {}
+        print_json({"split": name, **measured.as_dict(), **beside, "per_class": by_class})
         return
     print(f"{evaluation_line(measured, name)}, loss {measured.loss:.4f}")
+    if made is not None:
+        print(*comparison_lines(made, name), sep="\n")
+    elif why:
+        print(f"      not compared with the training images: {why}")
     width = max(map(len, by_class))
     for label, share in by_class.items():
         print(f"  {label:<{width}}  {'no image' if share is None else percent(share)}")

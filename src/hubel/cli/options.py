@@ -13,6 +13,7 @@ import typer
 
 __all__ = [
     "L1",
+    "Audit",
     "BatchSize",
     "Border",
     "Channels",
@@ -167,6 +168,13 @@ Resume: TypeAlias = Annotated[
 ]
 Preflight: TypeAlias = Annotated[
     bool, _option("Look for faults in the seconds before the first epoch.")
+]
+Audit: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--audit/--no-audit",
+        help="Look for copies among the images, and compare with a linear classifier.",
+    ),
 ]
 Json: TypeAlias = Annotated[bool, _option("Print the result as JSON.", "--json")]
 Quiet: TypeAlias = Annotated[bool, _option("Say nothing but the result.", "--quiet", "-q")]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hubel import __version__
+from hubel.cli.honest import Comparison, comparison_lines
 from hubel.data.dataset import Dataset
 from hubel.engine import AUTO
 from hubel.graph.shape import describe
@@ -101,9 +102,15 @@ def run_line(folder: Path) -> str:
 
 
 def result(
-    model: Model, measured: dict[str, Evaluation], folder: Path, interrupted: bool
+    model: Model,
+    measured: dict[str, Evaluation],
+    folder: Path,
+    comparisons: dict[str, Comparison],
+    *,
+    interrupted: bool,
 ) -> dict[str, Any]:
     """The end of a run as what JSON can hold; `measured` is by "best", "last" and "test"."""
+    compared = {name: made.as_dict() for name, made in comparisons.items()}
     assert model.progress is not None
     best = model.progress.best
     return {
@@ -112,7 +119,10 @@ def result(
         "epoch": model.progress.epoch,
         "step": model.progress.step,
         "best_epoch": best.epoch if best else None,
-        **{name: evaluation.as_dict() for name, evaluation in measured.items()},
+        **{
+            name: {**evaluation.as_dict(), **compared.get(name, {})}
+            for name, evaluation in measured.items()
+        },
     }
 
 
@@ -145,6 +155,7 @@ def result_lines(
     model: Model,
     measured: dict[str, Evaluation],
     validated: str,
+    comparisons: dict[str, Comparison],
     remarks: Iterable[str],
     folder: Path,
 ) -> Iterator[str]:
@@ -153,8 +164,12 @@ def result_lines(
     best = model.progress.best
     place = f"epoch {best.epoch}" if best else "no whole epoch"
     yield f"Best: {place}, {evaluation_line(measured['best'], validated)}"
+    if "best" in comparisons:
+        yield from comparison_lines(comparisons["best"], validated)
     yield f"Last: epoch {model.progress.epoch}, {evaluation_line(measured['last'], validated)}"
     if "test" in measured:
         yield f"Test: {evaluation_line(measured['test'], 'test')}, by the best model"
+    if "test" in comparisons:
+        yield from comparison_lines(comparisons["test"], "test")
     yield from remarks
     yield f"Saved in {folder.resolve()}"

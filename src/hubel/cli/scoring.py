@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hubel.cli.session import kept
 from hubel.data import load
 from hubel.data.dataset import Dataset, Split
-from hubel.errors import DataError, UsageError
+from hubel.errors import DataError, HubelError, UsageError
 from hubel.model import Model
 
-__all__ = ["chosen_split", "load_for"]
+__all__ = ["chosen_split", "load_for", "training_images"]
 
 
 def load_for(model: Model, source: str, data_dir: Path | None) -> Dataset:
@@ -31,10 +30,25 @@ def load_for(model: Model, source: str, data_dir: Path | None) -> Dataset:
     )
 
 
-def chosen_split(
-    model: Model, data: Dataset, split: str | None
-) -> tuple[str, NDArray[Any], NDArray[np.int64]]:
-    """The name of a split, its images, and the number that the model gives the class of each.
+def training_images(model: Model, path: Path, data: Dataset) -> tuple[Dataset | None, str]:
+    """The dataset that a model was trained on: `data`, or what its run folder names.
+
+    Where neither is, or its images are others by now, there is none, and a reason.
+    """
+    if model.trained_on(data):
+        return data, ""
+    try:
+        _, source = kept(path if path.is_dir() else path.parent)
+        training = source.load(quiet=True)
+    except HubelError as error:
+        return None, str(error)
+    if not model.trained_on(training):
+        return None, f"{source.source}: these are not the images of its training any more"
+    return training, ""
+
+
+def chosen_split(model: Model, data: Dataset, split: str | None) -> tuple[str, Split]:
+    """The name of a split, and its images with the numbers that the model gives their classes.
 
     Classes are matched by name. Raises DataError for classes that the model does not have, and
     UsageError for a split that there is not.
@@ -64,8 +78,5 @@ def chosen_split(
     images = parts[0].images
     if len(parts) > 1:
         images = np.concatenate([part.images for part in parts])
-    return (
-        "validation" if name == "val" else name,
-        images,
-        number[np.concatenate([part.labels for part in parts])],
-    )
+    labels = number[np.concatenate([part.labels for part in parts])]
+    return "validation" if name == "val" else name, Split(images, labels)

@@ -14,9 +14,11 @@ from typing import Any
 
 from hubel import __version__
 from hubel.cli import report
-from hubel.cli.terminal import has_color, interruptible, is_terminal, say
+from hubel.cli.honest import Comparison, compared
+from hubel.cli.terminal import has_color, interruptible, is_terminal, reading, say
 from hubel.cli.values import image_size, print_json
 from hubel.data import load as load_data
+from hubel.data.audit import Audit, audit
 from hubel.data.dataset import Dataset
 from hubel.errors import FormatError, UsageError, reason
 from hubel.model import Model, load
@@ -39,6 +41,7 @@ from hubel.train.run import (
     write_text,
 )
 from hubel.train.settings import Settings, settings
+from hubel.views.audit import note_lines
 from hubel.views.preflight import preflight_lines
 from hubel.views.progress import shown
 from hubel.views.rates import rates_svg
@@ -50,6 +53,7 @@ __all__ = [
     "Source",
     "flag",
     "follow",
+    "kept",
     "prepared",
     "resumed",
     "source_of",
@@ -67,7 +71,8 @@ VAL_FRACTION = 0.1
 class Run:
     """A run about to begin: its events are not yet asked for. `about` is kept in its settings.
 
-    `checks` are those of preflight, None where it was left out.
+    `checks` are those of preflight, None where it was left out. Without an `audit` nothing is
+    compared at its end.
     """
 
     model: Model
@@ -76,6 +81,7 @@ class Run:
     events: Generator[Event, None, None]
     folder: Path
     about: Mapping[str, Any]
+    audit: Audit | None
     checks: Sequence[Check] | None = None
 
 
@@ -84,6 +90,7 @@ def started(
     fixed: Mapping[str, Any],
     threads: int | None,
     quiet: bool,
+    audited: bool,
     with_preflight: bool,
 ) -> Run:
     """Load the data, check everything, make the folder. Raises HubelError before there is one."""
@@ -97,9 +104,20 @@ def started(
     if not quiet:
         made.announce()
         say(report.run_line(folder))
+    found = _audit(data, audited, quiet)
     checks = _look_first(made, folder, quiet) if with_preflight else None
     about = _about(model, made.engine, data, made.name, made.source)
-    return Run(model, made.engine, data, events, folder, about, checks)
+    return Run(model, made.engine, data, events, folder, about, found, checks)
+
+
+def _audit(data: Dataset, wanted: bool, quiet: bool) -> Audit | None:
+    """What is wrong with the images, said unless `quiet`, where that is wanted."""
+    if not wanted:
+        return None
+    found = audit(data)
+    if not quiet:
+        say(*note_lines(found))
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,6 +239,7 @@ def resumed(
     fixed: Mapping[str, Any],
     threads: int | None,
     quiet: bool,
+    audited: bool,
 ) -> Run:
     """Take up the run in a folder where it was left. Raises UsageError for choices that changed."""
     if fixed:
@@ -230,9 +249,9 @@ def resumed(
             hint="only --epochs, --patience, --time and --threads may change",
         )
     folder = path.parent if path.suffix == ".hubel" else path
-    kept, source = _kept(folder)
-    engine = str(kept["engine"])
-    precision = str(kept.get("precision", "float32"))
+    settled, source = kept(folder)
+    engine = str(settled["engine"])
+    precision = str(settled.get("precision", "float32"))
     model = load(folder / LAST, engine=engine, precision=precision, threads=threads)
     data = source.load(quiet)
     events = model.train(data, resume=True, **choices)
@@ -240,10 +259,10 @@ def resumed(
         say(
             report.engine_line(model, engine, ""),
             *report.data_lines(data),
-            *report.net_lines(model.network, str(kept["net"]["name"])),
+            *report.net_lines(model.network, str(settled["net"]["name"])),
             report.run_line(folder),
         )
-    return Run(model, engine, data, events, folder, kept)
+    return Run(model, engine, data, events, folder, settled, _audit(data, audited, quiet))
 
 
 def follow(run: Run, as_json: bool, quiet: bool) -> int:
@@ -262,10 +281,10 @@ def follow(run: Run, as_json: bool, quiet: bool) -> int:
     if stop.status is not None:
         _report_interrupted(run, as_json)
         return stop.status
-    measured = _measured(run)
     foreseen = None if run.checks is None else _foreseen(run, run.checks)
+    measured, comparisons = _measured(run)
     summary = {
-        **report.result(run.model, measured, run.folder, interrupted=False),
+        **report.result(run.model, measured, run.folder, comparisons, interrupted=False),
         "verdicts": [as_dict(verdict) for verdict in verdicts],
         "foreseen": foreseen,
     }
@@ -277,7 +296,10 @@ def follow(run: Run, as_json: bool, quiet: bool) -> int:
         remarks = [*report.watched_lines(verdicts)]
         if foreseen is not None:
             remarks += report.foreseen_lines(foreseen)
-        print(*report.result_lines(run.model, measured, validated, remarks, run.folder), sep="\n")
+        lines = report.result_lines(
+            run.model, measured, validated, comparisons, remarks, run.folder
+        )
+        print(*lines, sep="\n")
     return 0
 
 
@@ -294,8 +316,11 @@ def _foreseen(run: Run, checks: Sequence[Check]) -> dict[str, dict[str, float | 
     return {name: {"foreseen": foretold[name], "truth": truth} for name, truth in came_to.items()}
 
 
-def _measured(run: Run) -> dict[str, Evaluation]:
-    """The best and the last model on the validation images, the best once on the test images."""
+def _measured(run: Run) -> tuple[dict[str, Evaluation], dict[str, Comparison]]:
+    """The best and the last model on the validation images, the best once on the test images.
+
+    And what the best one's scores compare with, where there is an audit.
+    """
     best = load(
         run.folder / BEST,
         engine=run.engine,
@@ -312,14 +337,24 @@ def _measured(run: Run) -> dict[str, Evaluation]:
     if test is not None and len(test):
         measured["test"] = best.measure(test.images, test.labels)
         write_confusion(run.folder / _TEST_CONFUSION, run.data.classes, measured["test"])
-    return measured
+    if run.audit is None:
+        return measured, {}
+    scored = {"best": run.data.validation, "test": run.data.test}
+    comparisons = compared(
+        best,
+        run.data.train,
+        {name: part for name, part in scored.items() if part is not None and len(part)},
+        {"best": run.audit.leaked["validation"], "test": run.audit.leaked.get("test", ())},
+        run.model.seed,
+    )
+    return measured, comparisons
 
 
 def _report_interrupted(run: Run, as_json: bool) -> None:
     progress = run.model.progress
     assert progress is not None
     if as_json:
-        print_json(report.result(run.model, {}, run.folder, interrupted=True))
+        print_json(report.result(run.model, {}, run.folder, {}, interrupted=True))
     finished = ["No epoch was finished."]
     if progress.best is not None:
         finished = [
@@ -355,7 +390,7 @@ class Source:
             val_fraction=self.val_fraction,
             seed=self.seed,
             data_dir=self.data_dir,
-            progress=None if quiet or not is_terminal(sys.stderr) else _reading,
+            progress=None if quiet else reading(),
         )
 
     def anywhere(self) -> Source:
@@ -379,14 +414,14 @@ def _reading(done: int, total: int) -> None:
     print(f"\rReading images: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
 
 
-def _kept(folder: Path) -> tuple[dict[str, Any], Source]:
+def kept(folder: Path) -> tuple[dict[str, Any], Source]:
     """The settings of a run as they were written, and where its images come from."""
     path = folder / SETTINGS
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(kept, dict) or not {"engine", "data", "net"} <= kept.keys():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not {"engine", "data", "net"} <= found.keys():
             raise ValueError("there is no engine, data or net")
-        source = Source(**kept["data"])
+        source = Source(**found["data"])
     except OSError as error:
         raise UsageError(
             f"there is no run here: {reason(error)}",
@@ -395,7 +430,7 @@ def _kept(folder: Path) -> tuple[dict[str, Any], Source]:
         ) from error
     except (TypeError, ValueError) as error:
         raise FormatError(f"these are no settings of a run: {error}", where=str(path)) from error
-    return kept, source
+    return found, source
 
 
 def flag(key: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
-__all__ = ["Stop", "has_color", "interruptible", "is_terminal", "say"]
+__all__ = ["Stop", "has_color", "interruptible", "is_terminal", "reading", "say"]
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -27,6 +27,16 @@ def say(*lines: str) -> None:
     """Print lines on the standard error."""
     for line in lines:
         print(line, file=sys.stderr, flush=True)
+
+
+def reading() -> Callable[[int, int], None] | None:
+    """What shows on a terminal how many images are read, None where there is no terminal."""
+    return _reading if is_terminal(sys.stderr) else None
+
+
+def _reading(done: int, total: int) -> None:
+    end = "\r\x1b[K" if done >= total else ""
+    print(f"\rReading images: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
 
 
 class Stop:

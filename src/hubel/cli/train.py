@@ -52,6 +52,7 @@ def train(
     out: options.Out = None,
     resume: options.Resume = None,
     preflight: options.Preflight = True,
+    audit: options.Audit = True,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -60,9 +61,9 @@ def train(
 
     given, fixed = options.choices(context), options.fixed(context)
     if resume is not None:
-        run = resumed(resume, given, fixed, threads, quiet)
+        run = resumed(resume, given, fixed, threads, quiet, audit)
     else:
-        run = started(given, fixed, threads, quiet, preflight)
+        run = started(given, fixed, threads, quiet, audit, preflight)
     status = follow(run, json, quiet)
     if status:
         raise typer.Exit(status)

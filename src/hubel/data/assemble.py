@@ -15,7 +15,6 @@ import numpy as np
 import PIL
 
 from hubel.data.cache import CacheError, Entry, find, key_of, store
-from hubel.data.copies import about_copies
 from hubel.data.dataset import Dataset, ImageProblem, Split, fingerprint_of, set_aside_note
 from hubel.data.folder import File, Listing, list_folder
 from hubel.data.image import check_wanted, decoder_warnings, measure
@@ -59,11 +58,12 @@ def load_folder(
     seed: int,
     workers: int | None,
     cache: bool,
+    strict: bool,
     progress: Callable[[int, int], None] | None,
 ) -> Dataset:
     """Load a folder of images; see `hubel.data.load`."""
     check_wanted(size, channels, resize)
-    listing = list_folder(source)
+    listing = list_folder(source, strict=strict)
     files = _all_files(listing)
     key = key_of(
         [
@@ -110,20 +110,14 @@ def _decode(
     def chunks() -> Iterator[np.ndarray]:
         failed: dict[int, str] = {}
         conversions: Counter[str] = Counter()
-        first_rows: dict[bytes, int] = {}
-        copies: list[tuple[int, int]] = []
-        rows = 0
+        sizes: list[np.ndarray] = []
         with closing(decode_files(paths, plan.wanted, workers)) as decoded:
             for chunk in decoded:
                 if plan.guessed_grey and chunk.first_colour in range(len(listing.train)):
                     raise _ColourError
                 failed |= chunk.failed
                 conversions.update(chunk.conversions)
-                for row, image in enumerate(chunk.images, rows):
-                    own = hashlib.blake2b(image.data, digest_size=16).digest()
-                    if (first := first_rows.setdefault(own, row)) != row:
-                        copies.append((row, first))
-                rows += len(chunk.images)
+                sizes.append(chunk.sizes)
                 yield chunk.images
                 if progress is not None:
                     progress(chunk.start + chunk.count, len(paths))
@@ -131,7 +125,7 @@ def _decode(
         facts.update(
             failed=sorted(failed.items()),
             conversions=dict(sorted(conversions.items())),
-            copies=copies,
+            sizes=_other_sizes(np.concatenate(sizes), plan.wanted.size),
             notes=plan.notes,
         )
 
@@ -149,6 +143,11 @@ def _decode(
         digest.update(chunk.reshape(-1).data)
         count += len(chunk)
     return Entry(images[:count], digest.hexdigest(), facts), reason
+
+
+def _other_sizes(sizes: np.ndarray, wanted: tuple[int, int]) -> list[list[int]]:
+    """The size in the file of each image; none where all have the one that is wanted."""
+    return [] if (sizes == wanted).all() else sizes.tolist()
 
 
 def _refuse_lost_classes(listing: Listing, failed: dict[int, str]) -> None:
@@ -238,17 +237,22 @@ def _dataset(
         train_rows, validation_rows = np.arange(train_end), np.arange(train_end, validation_end)
         notes += _about_validation(listing, listing.validation, val_fraction)
 
-    in_training = np.zeros(len(names), bool)
-    in_training[train_rows] = True
+    sizes = np.array(entry.facts["sizes"], np.int64) if entry.facts["sizes"] else None
 
     def part(rows: np.ndarray) -> Split:
         return Split(
-            _rows(entry, rows, key), labels[rows], tuple(names[row] for row in rows.tolist())
+            _rows(entry, rows, key),
+            labels[rows],
+            tuple(names[row] for row in rows.tolist()),
+            None if sizes is None else sizes[rows],
         )
 
     problems = (
         *listing.problems,
-        *(ImageProblem(files[position].name, reason) for position, reason in failed.items()),
+        *(
+            ImageProblem(files[position].name, reason, "unreadable")
+            for position, reason in failed.items()
+        ),
     )
     return Dataset(
         Path(listing.root).resolve().name,
@@ -258,11 +262,7 @@ def _dataset(
         None if listing.test is None else part(np.arange(validation_end, test_end)),
         tuple(sorted(problems, key=lambda problem: problem.path)),
         entry.facts["conversions"],
-        (
-            *entry.facts["notes"],
-            *notes,
-            *about_copies(entry.facts["copies"], in_training, labels, names),
-        ),
+        (*entry.facts["notes"], *notes),
         fingerprint_of(listing.classes, entry.digest, entry.images.shape, labels, held_out),
     )
 

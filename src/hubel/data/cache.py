@@ -2,7 +2,8 @@
 
 An entry is two files: `KEY.pixels`, the bytes of the array, which is mapped into memory, and
 `KEY.json` with its shape, its digest and the facts that belong to it. The second is written last
-and has a digest of its own, so that an entry is there whole or not at all.
+and has a digest of its own, so that an entry is there whole or not at all. Facts can be kept
+without an array too.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ import numpy as np
 
 from hubel.files import replacing
 
-__all__ = ["CacheError", "Entry", "directory", "find", "key_of", "store"]
+__all__ = ["CacheError", "Entry", "directory", "find", "key_of", "recall", "remember", "store"]
 
-_VERSION = 1
+_VERSION = 2
 _UNUSED_DAYS = 30
 _SPARE_BYTES = 64 * 2**20
 _BLOCK = 2**22
@@ -138,8 +139,37 @@ def store(
     return Entry(images, digest.hexdigest(), body["facts"])
 
 
+def remember(key: str, facts: dict[str, Any]) -> None:
+    """Keep facts without an array; raises `CacheError` when the folder cannot be written."""
+    path = _facts(key)
+    body = {"key": key, "facts": facts}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _forget_unused(path.parent)
+        with replacing(path) as file:
+            file.write(json.dumps({"seal": key_of(body), "body": body}).encode())
+    except OSError as error:
+        raise CacheError(_reason(error)) from None
+
+
+def recall(key: str) -> dict[str, Any] | None:
+    """Return the facts that were kept by `key`; None where there are none or a byte is wrong."""
+    path = _facts(key)
+    try:
+        record = json.loads(path.read_bytes())
+        body, seal = record["body"], record["seal"]
+        if seal != key_of(body) or body["key"] != key:
+            return None
+        facts: dict[str, Any] = body["facts"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    with suppress(OSError):
+        os.utime(path)
+    return facts
+
+
 def _forget_unused(folder: Path) -> None:
-    """Delete entries that no run has used for a month and what killed runs left behind."""
+    """Delete what no run has used for a month and what killed runs left behind."""
     for pattern, days in (("*.json", _UNUSED_DAYS), (".*.tmp", 1), ("*.pixels", 1)):
         for path in folder.glob(pattern):
             if path.suffix == ".pixels" and path.with_suffix(".json").exists():
@@ -148,7 +178,7 @@ def _forget_unused(folder: Path) -> None:
                 if path.stat().st_mtime < time.time() - days * 86_400:
                     path.unlink()
                     if path.suffix == ".json":
-                        path.with_suffix(".pixels").unlink()
+                        path.with_suffix(".pixels").unlink(missing_ok=True)
 
 
 def _reason(error: OSError) -> str:
@@ -158,3 +188,7 @@ def _reason(error: OSError) -> str:
 def _paths(key: str) -> tuple[Path, Path]:
     folder = directory() / "images"
     return folder / f"{key}.pixels", folder / f"{key}.json"
+
+
+def _facts(key: str) -> Path:
+    return directory() / "facts" / f"{key}.json"

@@ -1,60 +1,96 @@
-"""Images that are there twice: copies that leak from training into testing, or change class."""
+"""Images that are there twice, with the very same pixels or nearly: one search for all splits."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from hubel.data.dataset import printable
+from hubel.data.alike import near_pairs
 
-__all__ = ["about_copies"]
+__all__ = ["Copies", "Copy", "find_copies"]
 
 
-def about_copies(
-    copies: Iterable[tuple[int, int]],
-    in_training: np.ndarray,
-    labels: np.ndarray,
-    names: Sequence[str],
-) -> tuple[str, ...]:
-    """Return the sentences that a user should read about images with the very same pixels.
+class Copy(NamedTuple):
+    """An image, by its row, that another one is a copy of, and whether to the last bit."""
 
-    `copies` pairs the row of each copy with that of the first such image, `in_training` and
-    `labels` (N,) and `names` are by row.
+    row: int
+    other: int
+    exact: bool
 
-    >>> about_copies([(1, 0)], np.array([True, True]), np.array([0, 1]), ["cat/1", "dog/1"])
-    ('1 image lies in more than one class (cat/1 and dog/1).',)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copies:
+    """Which of N images are the same: `first` (N,) is the first row with the very same pixels.
+
+    `near` pairs such first rows of pictures that are nearly the same, the closest first.
     """
-    groups: dict[int, list[int]] = defaultdict(list)
-    for row, first in copies:
-        if not groups[first]:
-            groups[first].append(first)
-        groups[first].append(row)
-    leaks: list[str] = []
-    conflicts: list[str] = []
-    for rows in groups.values():
-        seen = [row for row in rows if in_training[row]]
-        if seen:
-            original = printable(names[seen[0]])
-            leaks += [f"{printable(names[r])} of {original}" for r in rows if not in_training[r]]
-        other = [row for row in rows if labels[row] != labels[rows[0]]]
-        if other:
-            conflicts.append(f"{printable(names[rows[0]])} and {printable(names[other[0]])}")
-    notes = []
-    if leaks:
-        what = (
-            "validation or test image is an exact copy of a training image"
-            if len(leaks) == 1
-            else "validation or test images are exact copies of training images"
-        )
-        whose = "its" if len(leaks) == 1 else "their"
-        notes.append(f"{len(leaks)} {what} ({_some(leaks)}): {whose} score flatters.")
-    if conflicts:
-        what = "image lies" if len(conflicts) == 1 else "images lie"
-        notes.append(f"{len(conflicts)} {what} in more than one class ({_some(conflicts)}).")
-    return tuple(notes)
+
+    first: np.ndarray
+    near: tuple[tuple[int, int], ...]
+
+    def where(self, wanted: np.ndarray, among: np.ndarray, values: np.ndarray) -> tuple[Copy, ...]:
+        """The rows in `wanted` (N,) with a copy of another value in `among` (N,), and the copy.
+
+        >>> same = Copies(np.array([0, 1, 0]), ())
+        >>> same.where(np.array([False, False, True]), np.array([True, True, False]), np.arange(3))
+        (Copy(row=2, other=0, exact=True),)
+        """
+        found = []
+        for row, others in self._relatives():
+            if not wanted[row]:
+                continue
+            for other, exact in others:
+                if among[other] and values[other] != values[row]:
+                    found.append(Copy(row, other, exact))
+                    break
+        return tuple(found)
+
+    def repeats(self, values: np.ndarray) -> tuple[Copy, ...]:
+        """The rows that have a copy of the same value (N,) before them, and the copy."""
+        found = []
+        for row, others in self._relatives():
+            for other, exact in others:
+                if other < row and values[other] == values[row]:
+                    found.append(Copy(row, other, exact))
+                    break
+        return tuple(found)
+
+    def _relatives(self) -> Sequence[tuple[int, list[tuple[int, bool]]]]:
+        """Every row with copies, in order, and its copies: exact ones first, then by closeness."""
+        neighbours: dict[int, list[int]] = defaultdict(list)
+        for first, second in self.near:
+            neighbours[first].append(second)
+            neighbours[second].append(first)
+        copied = np.unique(self.first[self.first != np.arange(len(self.first))]).tolist()
+        members: dict[int, list[int]] = {row: [] for row in (*copied, *neighbours)}
+        for row in np.flatnonzero(np.isin(self.first, list(members))).tolist():
+            members[int(self.first[row])].append(row)
+        relatives = []
+        for number, rows in members.items():
+            near = [(other, False) for one in neighbours[number] for other in members[one]]
+            exact = [(other, True) for other in rows]
+            relatives += [(row, [pair for pair in exact if pair[0] != row] + near) for row in rows]
+        return sorted(relatives, key=lambda pair: pair[0])
 
 
-def _some(examples: list[str]) -> str:
-    return ", ".join(examples[:3]) + (", …" if len(examples) > 3 else "")
+def find_copies(parts: Sequence[np.ndarray], left_out: np.ndarray) -> Copies:
+    """Find the copies among all images of some arrays (N, H, W, C) of one size and type.
+
+    Those `left_out` (N in all,), such as constant images, are near copies of nothing.
+    """
+    seen: dict[bytes, int] = {}
+    first = np.arange(sum(map(len, parts)))
+    row = 0
+    for part in parts:
+        for image in part:
+            pixels = np.ascontiguousarray(image).reshape(-1).view(np.uint8)
+            own = hashlib.blake2b(pixels.data, digest_size=16).digest()
+            first[row] = seen.setdefault(own, row)
+            row += 1
+    different = np.flatnonzero((first == np.arange(len(first))) & ~left_out)
+    return Copies(first, tuple(near_pairs(parts, different)))

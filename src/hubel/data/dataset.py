@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from typing import Literal
 
 import numpy as np
 
@@ -27,12 +28,14 @@ class Split:
 
     Images are uint8, or float32 where arrays of that type were given, and may lie in a file that
     is mapped into memory. Names are relative to the dataset's folder, with forward slashes; there
-    are none for images that came from arrays.
+    are none for images that came from arrays. `sizes` (N, 2) are the heights and widths in the
+    files, None where the images were not brought to another size.
     """
 
     images: np.ndarray
     labels: np.ndarray
     files: tuple[str, ...] = ()
+    sizes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,10 +47,15 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class ImageProblem:
-    """A file or folder that was left out, and why."""
+    """A file or folder that was left out, and why.
+
+    `kind` is "unreadable" for what should have been an image, "class" for a folder whose class the
+    splits do not share, "stray" for anything else.
+    """
 
     path: str
     reason: str
+    kind: Literal["unreadable", "class", "stray"] = "stray"
 
     def __str__(self) -> str:
         return f"{printable(self.path)}: {self.reason}"

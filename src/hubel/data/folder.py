@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -56,12 +56,13 @@ class Listing:
     problems: tuple[ImageProblem, ...]
 
 
-def list_folder(path: str | os.PathLike[str]) -> Listing:
+def list_folder(path: str | os.PathLike[str], *, strict: bool = True) -> Listing:
     """List a folder of class folders, or of train/ with val/ and test/ beside it.
 
     Every regular file in a class folder counts as an image, whatever its suffix; hidden and
     system files do not. Raises `DataError` for a layout that cannot be a dataset, with what was
-    found and what is expected.
+    found and what is expected. Unless `strict`, classes that the splits do not share and empty
+    folders are left out, and named in `problems`, instead.
     """
     root = Path(path)
     where = printable(str(root))
@@ -77,6 +78,8 @@ def list_folder(path: str | os.PathLike[str]) -> Listing:
         split: _classes(root, top, problems, ancestors=_identities(root))
         for split, top in tops.items()
     }
+    if not strict:
+        problems += _leave_out(found, tops)
     classes = _check_classes(found, tops, where)
     if tops["train"]:
         problems += [
@@ -250,6 +253,37 @@ def _check_classes(
                 hint="name the class folders alike in every split",
             )
     return classes
+
+
+def _leave_out(
+    found: dict[str, dict[str, list[_Found]]], tops: dict[str, str]
+) -> Iterator[ImageProblem]:
+    """Drop classes that the splits do not share and splits without images, and name them."""
+    train = found["train"]
+    for name in [name for name in train if not train[name]]:
+        path = f"{tops['train']}/{name}" if tops["train"] else name
+        yield ImageProblem(path, "it holds no image: the class cannot be learned", "class")
+        del train[name]
+    for split in [split for split in found if split != "train"]:
+        for name in sorted(found[split].keys() - train, key=natural_key):
+            yield ImageProblem(
+                f"{tops[split]}/{name}",
+                f"{tops['train']}/ has no images of such a class{_meant(name, train)}",
+                "class",
+            )
+            del found[split][name]
+        if not any(found[split].values()):
+            yield ImageProblem(tops[split], "it holds no image of any class", "class")
+            del found[split]
+
+
+def _meant(name: str, train: Iterable[str]) -> str:
+    """A class that differs from a name in nothing but case, spaces and signs."""
+    plain = re.sub(r"[\W_]+", "", name.casefold())
+    for other in train:
+        if re.sub(r"[\W_]+", "", other.casefold()) == plain:
+            return f": is it {other!r}?"
+    return ""
 
 
 def _named(names: list[str]) -> str:

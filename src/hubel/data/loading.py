@@ -27,6 +27,7 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     cache: bool = True,
+    strict: bool = True,
     progress: Progress | None = None,
 ) -> Dataset:
     """Load a folder of images, or `digits`, `mnist`, `fashion-mnist` or `cifar10` by name.
@@ -37,6 +38,7 @@ def load(
     Without `channels`, they are grey (1) if all training images are, and colour (3) otherwise.
     `workers` is how many images are decoded at once, `data_dir` where a named dataset lies.
     Decoded images of folders are kept in the user's cache folder unless `cache` is False.
+    Unless `strict`, a folder may hold classes that its splits do not share, which are left out.
     A folder that is called like a named dataset is loaded as "./mnist". Raises `DataError` for
     what cannot be a dataset; an unreadable image is no error but in `Dataset.problems`.
 
@@ -79,5 +81,6 @@ def load(
         seed=seed,
         workers=workers,
         cache=cache,
+        strict=strict,
         progress=progress,
     )

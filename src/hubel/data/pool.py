@@ -54,13 +54,15 @@ class Wanted:
 class Chunk:
     """The images (K, H, W, C) that could be read of the `count` files from `start` on.
 
-    `failed` maps a file's position in the whole list to the reason; `first_colour` is the position
-    of the first of the others that holds colour.
+    `sizes` (K, 2) are their heights and widths in the files. `failed` maps a file's position in the
+    whole list to the reason; `first_colour` is the position of the first of the others that holds
+    colour.
     """
 
     start: int
     count: int
     images: np.ndarray
+    sizes: np.ndarray
     failed: dict[int, str]
     conversions: dict[str, int]
     first_colour: int | None
@@ -112,7 +114,7 @@ def decode_files(
 def decode_chunk(start: int, paths: Sequence[str], wanted: Wanted) -> Chunk:
     """Decode some files here and now; call it within `decoder_warnings`."""
     images = np.empty((len(paths), *wanted.shape), np.uint8)
-    kept = 0
+    sizes: list[tuple[int, int]] = []
     failed: dict[int, str] = {}
     conversions: Counter[str] = Counter()
     first_colour = None
@@ -122,12 +124,14 @@ def decode_chunk(start: int, paths: Sequence[str], wanted: Wanted) -> Chunk:
         except DataError as error:
             failed[position] = error.what
             continue
-        images[kept] = picture.pixels
-        kept += 1
+        images[len(sizes)] = picture.pixels
+        sizes.append(picture.size)
         conversions.update(picture.conversions)
         if first_colour is None and not picture.grey:
             first_colour = position
-    return Chunk(start, len(paths), images[:kept], failed, dict(conversions), first_colour)
+    kept = images[: len(sizes)]
+    measured = np.array(sizes, np.int64).reshape(-1, 2)
+    return Chunk(start, len(paths), kept, measured, failed, dict(conversions), first_colour)
 
 
 class _Child:
@@ -158,12 +162,15 @@ class _Child:
             header = self._process.stdout.readline()
             images = np.empty((0, *wanted.shape), np.uint8)
             if header.endswith(b"\n"):
-                kept, failed, conversions, first_colour = json.loads(header)
-                images = np.empty((kept, *wanted.shape), np.uint8)
+                sizes, failed, conversions, first_colour = json.loads(header)
+                images = np.empty((len(sizes), *wanted.shape), np.uint8)
+                measured = np.array(sizes, np.int64).reshape(-1, 2)
                 pixels = cast(BufferedReader, self._process.stdout)
                 if pixels.readinto(images.reshape(-1).data) == images.nbytes:
                     reasons = {int(position): reason for position, reason in failed}
-                    return Chunk(start, len(paths), images, reasons, conversions, first_colour)
+                    return Chunk(
+                        start, len(paths), images, measured, reasons, conversions, first_colour
+                    )
         except OSError:
             pass  # the pipe broke because the process did; what it said last is told below
         raise self._death(paths)

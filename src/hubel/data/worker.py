@@ -25,7 +25,7 @@ def main() -> None:
             start, paths, (height, width), channels, resize = json.loads(line)
             chunk = decode_chunk(start, paths, Wanted((height, width), channels, resize))
             failed = list(chunk.failed.items())
-            head = [len(chunk.images), failed, chunk.conversions, chunk.first_colour]
+            head = [chunk.sizes.tolist(), failed, chunk.conversions, chunk.first_colour]
             answers.write(json.dumps(head).encode() + b"\n")
             answers.write(chunk.images.reshape(-1).data)
             answers.flush()

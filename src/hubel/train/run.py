@@ -33,6 +33,7 @@ __all__ = [
     "open_log",
     "record",
     "write_confusion",
+    "write_csv",
     "write_json",
     "write_text",
     "writing",
@@ -162,7 +163,7 @@ def write_confusion(path: Path, classes: Sequence[str], measured: Evaluation) ->
         [name, *counts, "" if share is None else f"{share:.4f}"]
         for name, counts, share in zip(classes, measured.confusion, measured.per_class, strict=True)
     ]
-    _write_csv(path, [["true class", *classes, "accuracy"], *rows])
+    write_csv(path, [["true class", *classes, "accuracy"], *rows])
 
 
 def _write_history(path: Path, model: Savable) -> None:
@@ -175,7 +176,7 @@ def _write_history(path: Path, model: Savable) -> None:
         known = {name: value for name, value in asdict(row).items() if value is not None}
         whole = {**before.get(str(row.epoch), {}), **known}
         rows.append([whole.get(name, "") for name in names])
-    _write_csv(path, [names, *rows])
+    write_csv(path, [names, *rows])
 
 
 def _history(path: Path) -> dict[str, dict[str, str]]:
@@ -186,7 +187,8 @@ def _history(path: Path) -> dict[str, dict[str, str]]:
         return {row.get("epoch") or "": row for row in csv.DictReader(file)}
 
 
-def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
+def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    """Write rows of values, whole or not at all."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     with replacing(path) as file:
