@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from hubel.graph.check import check
     from hubel.model import Model, load
     from hubel.network import Network
+    from hubel.study.collapse import Collapsed, collapse
     from hubel.train.events import Ended, EpochDone, Started, StepDone, Validating
     from hubel.train.settings import Settings
 
 __all__ = [
+    "Collapsed",
     "DataError",
     "Dataset",
     "Ended",
@@ -32,6 +34,7 @@ __all__ = [
     "UsageError",
     "Validating",
     "check",
+    "collapse",
     "load",
 ]
 
@@ -44,6 +47,7 @@ _HOMES = {
     "hubel.graph.check": ("check",),
     "hubel.model": ("Model", "load"),
     "hubel.network": ("Network",),
+    "hubel.study.collapse": ("Collapsed", "collapse"),
     "hubel.train.events": ("Ended", "EpochDone", "Started", "StepDone", "Validating"),
     "hubel.train.settings": ("Settings",),
 }

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from hubel import __version__
-from hubel.cli import bench, check, evaluate, info, predict, train
+from hubel.cli import bench, check, collapse, evaluate, info, predict, train
 from hubel.errors import HubelError, reason
 
 __all__ = ["app", "main"]
@@ -30,6 +30,7 @@ app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("collapse")(collapse.collapse)
 app.command("info")(info.info)
 app.command("bench")(bench.bench)
 
