@@ -322,3 +322,27 @@ def test_collapse_shows_the_one_layer_and_saves_a_trained_model(
     assert found["difference"] < 1e-12
     assert found["images"] == len(list(image.glob("*.png")))
     assert hubel("evaluate", "one.hubel", shapes, "-q").status == 0
+
+
+def test_activations_and_initialisations_print_draw_and_give_json(
+    hubel: Hubel, folder: Path, tmp_path: Path
+) -> None:
+    flags = ("--net", "conv3-4p1 relu pool2 fc", "--steps", "3", "--out", "a.png")
+    said = hubel("activations", folder, *flags)
+    assert said.status == 0, said.err
+    assert said.out.splitlines()[0].endswith("loss from step 1 to 3")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads(hubel("activations", folder, *flags[:4], "--json").out)
+    assert [row["net"] for row in found["functions"]][6] == "conv3-8p1 maxout2 pool2 fc"
+    said = hubel("initialisations", folder, "--layers", "conv", "--out", "i.svg")
+    assert said.status == 0, said.err
+    assert "vanishes: at layer " in said.out
+    assert (tmp_path / "i.svg").read_text(encoding="utf-8").startswith("<svg")
+    for arguments, message in (
+        (("activations",), "there are no images"),
+        (("activations", folder, "--out", "a.pdf"), "a picture is .png or .svg"),
+        (("initialisations", folder, "--out", "no/i.svg"), "there is no such folder"),
+        (("initialisations", folder, "--layers", "bn"), "the layers are 'bn'"),
+    ):
+        said = hubel(*arguments)
+        assert (said.status, message in said.err) == (2, True), said.err

@@ -11,7 +11,17 @@ from typing import Annotated
 import typer
 
 from hubel import __version__
-from hubel.cli import bench, check, collapse, evaluate, info, predict, train
+from hubel.cli import (
+    activations,
+    bench,
+    check,
+    collapse,
+    evaluate,
+    info,
+    initialisations,
+    predict,
+    train,
+)
 from hubel.errors import HubelError, reason
 
 __all__ = ["app", "main"]
@@ -30,6 +40,8 @@ app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("activations")(activations.activations)
+app.command("initialisations")(initialisations.initialisations)
 app.command("collapse")(collapse.collapse)
 app.command("info")(info.info)
 app.command("bench")(bench.bench)
