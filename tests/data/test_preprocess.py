@@ -7,7 +7,15 @@ import json
 import numpy as np
 import pytest
 
-from hubel.data.preprocess import EPSILON, LARGEST, Method, Preprocess, factors, fit
+from hubel.data.preprocess import (
+    EPSILON,
+    LARGEST,
+    Method,
+    Preprocess,
+    _covariances,
+    factors,
+    fit,
+)
 from hubel.engine.reference.assemble import assemble
 from hubel.errors import DataError, FormatError, UsageError
 
@@ -195,3 +203,13 @@ def test_a_matrix_is_kept_and_must_match() -> None:
     ):
         with pytest.raises(FormatError, match=message):
             Preprocess.from_dict(measured.to_dict(), arrays)
+
+
+def test_covariances_of_bytes_are_exact_in_any_order() -> None:
+    x = np.full((2100, 3, 2, 1), 255, np.uint8)  # as large as sums become
+    x[::3] = RNG.integers(0, 256, (700, 3, 2, 1), np.uint8)
+    rows = x.reshape(-1, 6).astype(np.int64)
+    exact = 2100 * (rows.T @ rows) - np.outer(rows.sum(0), rows.sum(0))
+    measured = _covariances(x)
+    np.testing.assert_allclose(measured, exact / (2100.0**2 * 255**2), rtol=1e-9)
+    assert measured.tobytes() == _covariances(x[::-1].copy()).tobytes()

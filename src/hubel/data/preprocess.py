@@ -45,6 +45,9 @@ _NOTHING = np.float32(-0.0)
 
 _CHUNK = 256
 
+# 1024 products of two numbers of up to 128 are at most 2**24, where float32 still counts.
+_EXACT = 1024
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Preprocess:
@@ -206,23 +209,26 @@ def fit(images: np.ndarray, method: Method = "normalise") -> Preprocess:
 def _covariances(images: np.ndarray) -> NDArray[np.float64]:
     """Return the covariances of an image's numbers laid flat, (H·W·C, H·W·C), in float64.
 
-    They come from whole numbers whose sums stay below 2**53, so that they are exact, however the
-    products are cut and ordered: those of bytes, and floats rounded to 15 bits of the largest.
+    They come from whole numbers whose sums are exact, however the products are cut and ordered:
+    bytes less 128, whose sums over _EXACT images stay within 2**24 in float32; and floats rounded
+    to 15 bits of the largest, whose sums stay below 2**53 in float64.
     """
     count, numbers = len(images), math.prod(images.shape[1:])
+    starts = range(0, count, _EXACT)
+    is_bytes = images.dtype == np.uint8
     unit = 255.0
-    if images.dtype != np.uint8:
-        largest = max(
-            float(np.abs(images[start : start + _CHUNK]).max()) for start in range(0, count, _CHUNK)
-        )
+    if not is_bytes:
+        largest = max(float(np.abs(images[start : start + _EXACT]).max()) for start in starts)
         unit = 2.0**15 / (largest or 1.0)
     products, sums = np.zeros((numbers, numbers)), np.zeros(numbers)
-    for start in range(0, count, _CHUNK):
-        rows = images[start : start + _CHUNK].reshape(-1, numbers).astype(np.float64)
-        if images.dtype != np.uint8:
-            rows = np.rint(rows * unit)
+    for start in starts:
+        rows = images[start : start + _EXACT].reshape(-1, numbers)
+        if is_bytes:
+            rows = rows.astype(np.float32) - np.float32(128)
+        else:
+            rows = np.rint(rows.astype(np.float64) * unit)
         products += rows.T @ rows
-        sums += rows.sum(axis=0)
+        sums += rows.sum(axis=0, dtype=np.float64)
     mean = sums / count
     products /= count
     products -= np.outer(mean, mean)
