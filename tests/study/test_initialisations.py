@@ -9,7 +9,7 @@ import pytest
 from hubel.data import load
 from hubel.data.dataset import Dataset
 from hubel.errors import UsageError
-from hubel.study.initialisations import BINS, DEPTH, Begun, look
+from hubel.study.initialisations import BINS, DEPTH, Begun, Depth, _verdict, look
 from hubel.train.initialise import INITIALISATIONS
 from hubel.views.canvas import to_svg
 from hubel.views.initialisations import as_dict, lines, shapes, size
@@ -74,3 +74,21 @@ def test_table_picture_and_json_show_all_layers(digits: Dataset) -> None:
     assert all(row.verdict in words for row in rows)
     assert [f"layer {number}" in words for number in range(1, DEPTH + 1)] == [True] * DEPTH
     assert as_dict(rows)[0]["layers"][9]["layer"] == "tanh10"
+
+
+@pytest.mark.parametrize(
+    ("deviations", "saturated", "verdict"),
+    [
+        ((0.9, 0.8, 0.7), 0.1, "keeps its spread through 3 layers (from 0.9 to 0.7)"),
+        ((0.9, 0.5, 0.3), 0.1, "shrinks to 33% of its spread through 3 layers (from 0.9 to 0.3)"),
+        ((0.9, 0.5, 0.001), 0.1, "vanishes: at layer 3 the outputs differ by 1.0e-03 only"),
+        ((9.0, 90.0, 900.0), 0.0, "explodes: at layer 3 the outputs differ by 9.0e+02"),
+        ((0.9, 0.9, 0.9), 0.7, "saturates: 70% of layer 1 are at the bounds"),
+        ((0.9, 0.0, 0.0), 0.0, "all outputs of layer 2 are alike: no filter can become unlike"),
+    ],
+)
+def test_the_verdict_names_the_layer(
+    deviations: tuple[float, ...], saturated: float, verdict: str
+) -> None:
+    layers = tuple(Depth("tanh", 0.0, each, saturated, ()) for each in deviations)
+    assert _verdict(layers).startswith(verdict)

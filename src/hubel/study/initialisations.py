@@ -44,7 +44,8 @@ _BOUNDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
 class Depth:
     """The outputs of one layer: mean, deviation, and the share of them in each of BINS bars.
 
-    The bars go from `low` to `high`, which is alike for all layers of an initialisation.
+    `saturated` is the share near a bound of the function, if it has any. The bars go from `low` to
+    `high`, which is alike for all layers of an initialisation.
     """
 
     layer: str
