@@ -16,10 +16,13 @@ from hubel.cli import (
     bench,
     check,
     collapse,
+    diagnose,
     evaluate,
     info,
     initialisations,
     predict,
+    search,
+    show_batch,
     train,
 )
 from hubel.errors import HubelError, reason
@@ -38,6 +41,9 @@ app = typer.Typer(
 )
 app.command("check")(check.check)
 app.command("train")(train.train)
+app.command("diagnose")(diagnose.diagnose)
+app.command("show-batch")(show_batch.show_batch)
+app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("activations")(activations.activations)
@@ -72,7 +78,7 @@ def _common(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 2 for what a user can mend, 130 after
-    Ctrl-C, and for `check` 1 where the network has problems.
+    Ctrl-C, and 1 where `check` finds problems in the network or `diagnose` faults in the run.
     """
     command = typer.main.get_command(app)
     given = sys.argv[1:] if arguments is None else list(arguments)

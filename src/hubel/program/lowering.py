@@ -56,7 +56,7 @@ class Lowering:
 
     def buffer(self, name: str, size: int, memory: Memory = "arena") -> str:
         """A buffer of so many bytes, in whole cache lines unless the caller brings it."""
-        given = memory in ("input", "labels")
+        given = memory in ("input", "labels", "targets")
         room = size if given else -(-size // ALIGNMENT) * ALIGNMENT
         self.buffers[name] = Buffer(name, room, memory)
         return name
@@ -86,6 +86,8 @@ class Lowering:
         """Whether the value is stored as bfloat16: maps are, what a loss makes is not."""
         if self.precision == "float32" or not value.batched or value.dtype != "real":
             return False
+        if value.role == "target":
+            return False
         return value.name not in self.exact
 
     @cached_property
@@ -96,7 +98,12 @@ class Lowering:
     @cached_property
     def exact(self) -> frozenset[str]:
         """What is no map though every image has it: what losses make, and statistics of groups."""
-        first = {"softmax_cross_entropy": 0, "hinge": 0, "group_norm": 1}
+        first = {
+            "softmax_cross_entropy": 0,
+            "target_cross_entropy": 0,
+            "hinge": 0,
+            "group_norm": 1,
+        }
         return frozenset(
             name
             for node in self.graph.nodes
@@ -154,6 +161,8 @@ class Lowering:
                 self.call("pack_maps", (plain, packed), self.maps(value.name))
         elif value.role == "label":
             self.buffer(value.name, self.batch * 8, "labels")
+        elif value.role == "target":
+            self.buffer(value.name, self.numbers(value.name) * 4, "targets")
         elif value.role == "scalar":
             self.buffer(value.name, 8, "scalars")
 
