@@ -18,6 +18,7 @@
 #include "pointwise.h"
 #include "norm.h"
 #include "norm_pool.h"
+#include "group_norm.h"
 #include "loss.h"
 #include "update.h"
 

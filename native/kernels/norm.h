@@ -53,7 +53,28 @@ static void add_runs(const Terms& terms, const WideRows& all, int64_t first, int
     }
 }
 
-// Adds up two functions of (row, channel) over `rows` rows: sums[0..depth) and sums[depth..2·depth).
+// Adds up two functions of (row, channel) over part of the rows: total[0..depth) and total[depth..2·depth).
+template <class Terms>
+static void add_part(const Terms& own, const WideRows& all, int64_t begin, int64_t end, double* total) {
+  for (int64_t c = 0; c < 2 * all.depth; ++c) total[c] = 0.0;
+  for (int64_t first = begin; first < end; first += kGroup * kShortRun) {
+    const int64_t last = lesser(end, first + kGroup * kShortRun);
+    int64_t from = 0;
+    for (; from + kWide <= all.width; from += kWide)
+      for (int64_t row = first; row < last; row += kShortRun)
+        add_runs<kGroup, 1>(own, all, row, lesser(kShortRun, last - row), from, Vector::kWidth, total);
+    for (; from < all.width; from += Vector::kWidth) {
+      const int width = static_cast<int>(lesser(Vector::kWidth, all.width - from));
+      if (last - first == kGroup * kShortRun)
+        add_runs<1, kGroup>(own, all, first, kShortRun, from, width, total);
+      else
+        for (int64_t row = first; row < last; row += kShortRun)
+          add_runs<1, 1>(own, all, row, lesser(kShortRun, last - row), from, width, total);
+    }
+  }
+}
+
+// The same over all of `rows` rows: sums[0..depth) and sums[depth..2·depth).
 template <class Terms>
 static void two_sums(Threads& threads, int64_t rows, int64_t depth, double* partial, double* sums,
                      const Terms& terms) {
@@ -61,24 +82,7 @@ static void two_sums(Threads& threads, int64_t rows, int64_t depth, double* part
   const int64_t parts = partial_sums(rows, depth);
   threads.each(parts, [&](int64_t part) {
     const Terms own = terms;  // that no store can change, for all that the compiler knows
-    double* total = partial + part * 2 * depth;
-    for (int64_t c = 0; c < 2 * depth; ++c) total[c] = 0.0;
-    const int64_t end = all.rows * (part + 1) / parts;
-    for (int64_t first = all.rows * part / parts; first < end; first += kGroup * kShortRun) {
-      const int64_t last = lesser(end, first + kGroup * kShortRun);
-      int64_t from = 0;
-      for (; from + kWide <= all.width; from += kWide)
-        for (int64_t row = first; row < last; row += kShortRun)
-          add_runs<kGroup, 1>(own, all, row, lesser(kShortRun, last - row), from, Vector::kWidth, total);
-      for (; from < all.width; from += Vector::kWidth) {
-        const int width = static_cast<int>(lesser(Vector::kWidth, all.width - from));
-        if (last - first == kGroup * kShortRun)
-          add_runs<1, kGroup>(own, all, first, kShortRun, from, width, total);
-        else
-          for (int64_t row = first; row < last; row += kShortRun)
-            add_runs<1, 1>(own, all, row, lesser(kShortRun, last - row), from, width, total);
-      }
-    }
+    add_part(own, all, all.rows * part / parts, all.rows * (part + 1) / parts, partial + part * 2 * depth);
   });
   for (int64_t c = 0; c < 2 * depth; ++c) sums[c] = 0.0;
   for (int64_t part = 0; part < parts; ++part)

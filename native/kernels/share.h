@@ -122,25 +122,31 @@ static void map_columns(const Map& map, const WideRows& all, int64_t first, int6
       map.make(row * all.width + from + v * Vector::kWidth, width, channels[v]);
 }
 
-// The same for all vectors of `rows` rows.
+// The same for all vectors of some rows.
+template <class Map>
+static void map_part(const Map& own, const WideRows& all, int64_t begin, int64_t end) {
+  const int64_t near = greater(kNearRows, 2048 / all.width);
+  for (int64_t first = begin; first < end; first += near) {
+    const int64_t last = lesser(end, first + near);
+    int64_t from = 0;
+    for (; from + kWide <= all.width; from += kWide)
+      map_columns<kGroup>(own, all, first, last, from, Vector::kWidth);
+    by_vectors(all.width - from, [&](int64_t at, int width) {
+      if (width == Vector::kWidth)
+        map_columns<1>(own, all, first, last, from + at, Vector::kWidth);
+      else
+        map_columns<1>(own, all, first, last, from + at, width);
+    });
+  }
+}
+
+// The same for all of `rows` rows.
 template <class Map>
 static void map_rows(Threads& threads, int64_t rows, int64_t depth, const Map& map) {
   const WideRows all(rows, depth);
-  const int64_t near = greater(kNearRows, 2048 / all.width);
   by_rows(threads, all.rows, all.width, [&](int64_t begin, int64_t end) {
     const Map own = map;  // that no store can change, for all that the compiler knows
-    for (int64_t first = begin; first < end; first += near) {
-      const int64_t last = lesser(end, first + near);
-      int64_t from = 0;
-      for (; from + kWide <= all.width; from += kWide)
-        map_columns<kGroup>(own, all, first, last, from, Vector::kWidth);
-      by_vectors(all.width - from, [&](int64_t at, int width) {
-        if (width == Vector::kWidth)
-          map_columns<1>(own, all, first, last, from + at, Vector::kWidth);
-        else
-          map_columns<1>(own, all, first, last, from + at, width);
-      });
-    }
+    map_part(own, all, begin, end);
   });
 }
 

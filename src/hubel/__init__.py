@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hubel.graph.check import check
     from hubel.model import Model, load
     from hubel.network import Network
+    from hubel.study.collapse import Collapsed, collapse
     from hubel.train.events import Ended, EpochDone, Started, StepDone, Validating, Verdict
     from hubel.train.preflight.gradient import gradient_check
     from hubel.train.preflight.subject import Check
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Check",
+    "Collapsed",
     "DataError",
     "Dataset",
     "Ended",
@@ -39,6 +41,7 @@ __all__ = [
     "Verdict",
     "audit",
     "check",
+    "collapse",
     "gradient_check",
     "load",
     "resume_search",
@@ -55,6 +58,7 @@ _HOMES = {
     "hubel.graph.check": ("check",),
     "hubel.model": ("Model", "load"),
     "hubel.network": ("Network",),
+    "hubel.study.collapse": ("Collapsed", "collapse"),
     "hubel.train.events": (
         "Ended",
         "EpochDone",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -109,6 +109,7 @@ class Model:
         self.precision = engines.settled(precision, engine)
         self.resize: Resize = resize
         self.preprocess: Preprocess | None = None
+        self._rotates: tuple[Preprocess, Callable[..., Array]] | None = None
         self.settings: Settings | None = None
         self.progress: Progress | None = None
         self._fingerprint = ""
@@ -464,7 +465,17 @@ class Model:
             return images
         indices = np.arange(len(images))
         factors = preprocessing.factors(self.preprocess, images)
-        return self.session.assemble(images, indices, None, factors)
+        return self._assembler()(images, indices, None, factors)
+
+    def _assembler(self) -> Callable[..., Array]:
+        """The engine's assembly; for a preprocessing with a matrix made once, and then kept."""
+        if self.preprocess is None or self.preprocess.matrix is None:
+            return self.session.assemble
+        if self._rotates is None or self._rotates[0] is not self.preprocess:
+            from hubel.train.prepared import assembler
+
+            self._rotates = self.preprocess, assembler(self.session, self.preprocess)
+        return self._rotates[1]
 
     def _run(self, graph: Graph, x: ArrayLike, batch_size: int) -> dict[str, Array]:
         if batch_size < 1:

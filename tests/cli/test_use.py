@@ -298,3 +298,51 @@ def test_an_interrupt_during_the_imports_shows_no_traceback(tmp_path: Path) -> N
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(source)))},
     )
     assert (done.returncode, done.stderr) == (130, "hubel: interrupted\n")
+
+
+def test_collapse_shows_the_one_layer_and_saves_a_trained_model(
+    hubel: Hubel, run: Path, folder: Path, tmp_path: Path
+) -> None:
+    said = hubel("collapse", "conv3-4 conv3-5 fc7", "--input", "8x8x2")
+    assert said.status == 0
+    assert "conv1, conv2 and fc1 = fc1: conv3-4 conv3-5 fc7 = fc7\n" in said.out
+    assert re.search(r"8 random images: \d\.\de-1\d in float64, \d\.\de-0\d as kept", said.out)
+    said = hubel("collapse", "conv3-4 relu fc2", "--input", "8x8x2", "--out", "x.hubel")
+    assert (said.status, "a network without weights" in said.err) == (2, True)
+    said = hubel("collapse", run, "--input", "8x8x2")
+    assert (said.status, "says its own input" in said.err) == (2, True)
+    shapes = str(folder)
+    flags = ("--net", "conv3-4p1 bn conv3-4 relu fc", "--epochs", "1", "-q", "--name", "linear")
+    assert hubel("train", shapes, *flags).status == 0
+    image = folder / "test" / "left"
+    said = hubel("collapse", "runs/linear", image, "--out", "one.hubel", "--json")
+    assert said.status == 0, said.err
+    found = json.loads(said.out)
+    assert found["merged"][0]["layers"] == ["conv1", "bn1", "conv2"]
+    assert found["difference"] < 1e-12
+    assert found["images"] == len(list(image.glob("*.png")))
+    assert hubel("evaluate", "one.hubel", shapes, "-q").status == 0
+
+
+def test_activations_and_initialisations_print_draw_and_give_json(
+    hubel: Hubel, folder: Path, tmp_path: Path
+) -> None:
+    flags = ("--net", "conv3-4p1 relu pool2 fc", "--steps", "3", "--out", "a.png")
+    said = hubel("activations", folder, *flags)
+    assert said.status == 0, said.err
+    assert said.out.splitlines()[0].endswith("loss from step 1 to 3")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads(hubel("activations", folder, *flags[:4], "--json").out)
+    assert [row["net"] for row in found["functions"]][6] == "conv3-8p1 maxout2 pool2 fc"
+    said = hubel("initialisations", folder, "--layers", "conv", "--out", "i.svg")
+    assert said.status == 0, said.err
+    assert "vanishes: at layer " in said.out
+    assert (tmp_path / "i.svg").read_text(encoding="utf-8").startswith("<svg")
+    for arguments, message in (
+        (("activations",), "there are no images"),
+        (("activations", folder, "--out", "a.pdf"), "a picture is .png or .svg"),
+        (("initialisations", folder, "--out", "no/i.svg"), "there is no such folder"),
+        (("initialisations", folder, "--layers", "bn"), "the layers are 'bn'"),
+    ):
+        said = hubel(*arguments)
+        assert (said.status, message in said.err) == (2, True), said.err

@@ -7,7 +7,15 @@ import json
 import numpy as np
 import pytest
 
-from hubel.data.preprocess import Method, Preprocess, factors, fit
+from hubel.data.preprocess import (
+    EPSILON,
+    LARGEST,
+    Method,
+    Preprocess,
+    _covariances,
+    factors,
+    fit,
+)
 from hubel.engine.reference.assemble import assemble
 from hubel.errors import DataError, FormatError, UsageError
 
@@ -108,8 +116,8 @@ def test_saving_keeps_every_bit(method: Method) -> None:
 
 def test_refusals() -> None:
     x = images(4)
-    with pytest.raises(UsageError, match="preprocessing 'whiten' is not one of none, centre"):
-        fit(x, "whiten")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="preprocessing 'bleach' is not one of none, centre"):
+        fit(x, "bleach")  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"images of shape \(0, 5, 4, 3\) cannot be measured"):
         fit(x[:0])
     with pytest.raises(DataError, match=r"shape \(4, 5, 4, 1\) were given.*\(N, H, W, 3\)"):
@@ -130,3 +138,78 @@ def test_refusals() -> None:
         Preprocess.from_dict(
             {**good, "method": "mean-image"}, {"mean_image": np.zeros((5, 4, 1), np.float32)}
         )
+
+
+def centred(x: np.ndarray) -> np.ndarray:
+    flat = x.reshape(len(x), -1) / (255 if x.dtype == np.uint8 else 1)
+    rows: np.ndarray = flat - flat.mean(axis=0)
+    return rows
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_pca_rotates_into_uncorrelated_numbers_the_largest_variance_first(dtype: type) -> None:
+    x = images(dtype=dtype)
+    measured = fit(x, "pca")
+    assert measured.matrix is not None
+    np.testing.assert_allclose(measured.matrix.T @ measured.matrix, np.eye(60), atol=1e-5)
+    rows = centred(x) @ measured.matrix.astype(np.float64)
+    covariances = rows.T @ rows / len(x)
+    wanted = np.linalg.svd(centred(x), compute_uv=False) ** 2 / len(x)
+    np.testing.assert_allclose(np.diag(covariances), wanted, rtol=1e-3)
+    assert np.abs(covariances - np.diag(wanted)).max() < 1e-3 * wanted.max()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_whitened_numbers_have_variance_one_and_stay_an_image(dtype: type) -> None:
+    x = images(dtype=dtype)
+    x[..., 2] = x[..., 0]  # two channels that are alike: half of their directions have no variance
+    measured = fit(x, "whiten")
+    assert measured.matrix is not None
+    np.testing.assert_allclose(measured.matrix, measured.matrix.T, atol=1e-3)
+    # CS231n: the rotated numbers are divided by √(variance + ε); then they are rotated back.
+    variances, directions = np.linalg.eigh(np.cov(centred(x), rowvar=False, bias=True))
+    wanted = centred(x) @ directions / np.sqrt(np.maximum(variances, 0) + EPSILON) @ directions.T
+    found = centred(x) @ measured.matrix.astype(np.float64)
+    assert np.abs(found - wanted).max() < (1e-2 if dtype is np.float32 else 1e-4)
+    spread = np.linalg.eigvalsh(found.T @ found / len(x))
+    assert np.allclose(spread[-40:], 1, atol=1e-2)
+    assert np.allclose(spread[:20], 0, atol=1e-2)
+
+
+def test_few_images_and_large_ones_are_told_of() -> None:
+    (note,) = fit(images(20), "whiten").notes
+    assert note == (
+        "20 training images vary in at most 19 of 60 directions: what other images have in the "
+        "rest is made up to 316 times larger"
+    )
+    with pytest.raises(DataError) as caught:
+        fit(np.zeros((2, 64, 64, 3), np.uint8), "pca")
+    assert str(caught.value) == (
+        f"pca would need the covariances of 12,288 numbers in an image of 64×64×3, and takes at "
+        f"most {LARGEST:,}. Hint: bring the images to a smaller size, such as --size 32, or take "
+        f"normalise."
+    )
+
+
+def test_a_matrix_is_kept_and_must_match() -> None:
+    measured = fit(images(80), "whiten")
+    kept = Preprocess.from_dict(json.loads(json.dumps(measured.to_dict())), measured.arrays())
+    assert kept.matrix is not None
+    assert kept.matrix.tobytes() == measured.arrays()["matrix"].tobytes()
+    for arrays, message in (
+        ({"mean_image": measured.mean_image}, "and its matrix do not match"),
+        ({"matrix": measured.matrix}, "and its mean image do not match"),
+        ({"mean_image": measured.mean_image, "matrix": np.eye(3)}, r"the shape \(3, 3\), images"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            Preprocess.from_dict(measured.to_dict(), arrays)
+
+
+def test_covariances_of_bytes_are_exact_in_any_order() -> None:
+    x = np.full((2100, 3, 2, 1), 255, np.uint8)  # as large as sums become
+    x[::3] = RNG.integers(0, 256, (700, 3, 2, 1), np.uint8)
+    rows = x.reshape(-1, 6).astype(np.int64)
+    exact = 2100 * (rows.T @ rows) - np.outer(rows.sum(0), rows.sum(0))
+    measured = _covariances(x)
+    np.testing.assert_allclose(measured, exact / (2100.0**2 * 255**2), rtol=1e-9)
+    assert measured.tobytes() == _covariances(x[::-1].copy()).tobytes()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hubel.engine.session import Array, Session
-from hubel.graph.build import Built, build
+from hubel.graph.build import Built, Placed, build
 from hubel.graph.modes import with_gradients, with_loss
 from hubel.graph.op import Graph
 from hubel.graph.ops.loss import CrossEntropy
@@ -134,6 +134,10 @@ CASES: tuple[Case, ...] = (
     Case("conv3-16p1b0 bn relu pool2 conv3-5p1 bn pool2 fc", (8, 12, 3), 16),
     Case("conv3-7p1 bn relu pool2~ conv3-3p1 bn pool2~ fc", (9, 7, 3), 6),
     Case("conv3-32p1 bn relu pool3s2p1~ fc", (7, 6, 3), 4),
+    Case("conv3-6 ln relu fc9 ln fc", (5, 6, 3), 7),
+    Case("conv3-32p1 gn8 relu pool2 conv3-17 ln fc32 gn2 fc", (8, 8, 3), 16),
+    Case("gn33 conv1-12 gn3 avgpool2 fc", (6, 4, 33), 33),
+    Case("ln gn2 fc", (40, 36, 32), 2),
     Case("conv3-5 drop0.5 relu fc17 drop0.2 fc", (5, 6, 3), 7),
     Case("drop0.9 drop0 fc", (4, 4, 1), 33),
     # Branches: values that are read more than once, identities, nesting.
@@ -175,9 +179,16 @@ def _random_case(rng: random.Random) -> Case:
         # Normalising over a handful of numbers is ill-conditioned, whatever the engine.
         if made.problems or ("bn" in token and batch * prod(made.layers[-1].output[:-1]) < 8):
             continue
+        if made.layers[-1].op == "group_norm" and _numbers_of_group(made.layers[-1]) < 8:
+            continue
         tokens.append(token)
         depth = made.layers[-1].output[-1]
     return Case(" ".join((*tokens, "fc")), image, batch)
+
+
+def _numbers_of_group(placed: Placed) -> int:
+    assert placed.layer is not None
+    return prod(placed.output) // (placed.layer.count or 1)
 
 
 def _random_conv(rng: random.Random, depth: int) -> str:
@@ -202,7 +213,8 @@ def _random_pool(rng: random.Random, depth: int) -> str:
 def _random_activation(rng: random.Random, depth: int) -> str:
     names = ["relu", "leaky0.1", "prelu", "elu1", "selu", "gelu", "silu", "sigmoid", "tanh"]
     dividing = [f"maxout{pieces}" for pieces in range(2, 12) if depth % pieces == 0]
-    return rng.choice([*names, "drop0.3", "bn", "gap", "fc9", *dividing])
+    dividing += [f"gn{groups}" for groups in range(1, depth) if depth % groups == 0]
+    return rng.choice([*names, "drop0.3", "bn", "ln", "gap", "fc9", *dividing])
 
 
 def _random_branches(rng: random.Random, depth: int) -> str:

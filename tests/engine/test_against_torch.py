@@ -186,6 +186,14 @@ def _batch_norm(net: TorchNet, placed: Placed, training: bool, x: Tensor) -> Ten
     return batch_norm(x, *(net.of(placed, name) for name in names), training, 0.1, 1e-5)
 
 
+def _group_norm(net: TorchNet, placed: Placed, training: bool, x: Tensor) -> Tensor:
+    from torch.nn.functional import group_norm
+
+    assert placed.layer is not None
+    weight, bias = (net.of(placed, name) for name in ("weight", "bias"))
+    return group_norm(x, placed.layer.count or 1, weight, bias, 1e-5)
+
+
 def _dropout(net: TorchNet, placed: Placed, training: bool, x: Tensor) -> Tensor:
     import torch
 
@@ -222,6 +230,7 @@ _LAYERS: Mapping[str, Callable[..., Tensor]] = {
     "prelu": _prelu,
     "maxout": _maxout,
     "batch_norm": _batch_norm,
+    "group_norm": _group_norm,
     "dropout": _dropout,
     "add": _add,
     "concat": _concat,

@@ -19,7 +19,7 @@ from hubel.graph.ops import OPS
 from hubel.graph.ops.conv import Conv, Window
 from hubel.graph.ops.join import Concat
 from hubel.graph.ops.loss import CrossEntropy, Penalty
-from hubel.graph.ops.norm import BatchNorm
+from hubel.graph.ops.norm import BatchNorm, GroupNorm
 from hubel.graph.ops.pointwise import FUNCTIONS, Activation, Dropout, Maxout
 from hubel.graph.ops.update import Adam, RMSProp, Sgd
 from hubel.notation.parse import parse
@@ -289,6 +289,22 @@ def test_batch_norm_by_hand() -> None:
     assert running_var.item() == pytest.approx(0.9 * 2 + 0.1 * 4)  # unbiased: 8/2
     (applied,) = compute("batch_norm_apply", BatchNorm(0.0), x, [2.0], [1.0], [3.0], [4.0])
     assert applied.ravel().tolist() == [-1, 1, 3]
+
+
+def test_group_norm_by_hand() -> None:
+    x = np.array([[[[1.0, 3.0, 10.0, 10.0]], [[5.0, 7.0, 20.0, 20.0]]]])
+    weight, bias = np.array([1.0, 2.0, 1.0, 1.0]), np.array([0.0, 0.0, 0.0, 5.0])
+    (y, mean, inverse) = compute("group_norm", GroupNorm(2, 0.0), x, weight, bias)
+    assert mean.tolist() == [[4.0, 15.0]]
+    assert inverse.ravel().tolist() == pytest.approx([1 / math.sqrt(5), 1 / 5])
+    root = math.sqrt(5)
+    assert y[0, :, 0].ravel().tolist() == pytest.approx(
+        [-3 / root, -2 / root, -1, 4, 1 / root, 6 / root, 1, 6]
+    )
+    (y, mean, _) = compute("group_norm", GroupNorm(1), x, weight, bias)  # layer normalisation
+    assert mean.tolist() == [[9.5]]
+    (two, *_) = compute("group_norm", GroupNorm(1), np.concatenate([x, 3 * x]), weight, bias)
+    assert two[:1].tolist() == y.tolist()  # an image does not depend on its company
 
 
 def test_batch_norm_of_one_number_and_without_running_statistics() -> None:

@@ -163,8 +163,11 @@ class _NoisySession(ReferenceSession):
 def _is_map(graph: Graph, node: Node, name: str) -> bool:
     """Whether the value lies as maps do; what a loss makes beside gradients does not."""
     value = graph[name]
-    losses = ("softmax_cross_entropy", "target_cross_entropy", "hinge")
-    return value.batched and value.dtype == "real" and node.op not in losses
+    if node.op in ("softmax_cross_entropy", "target_cross_entropy", "hinge"):
+        return False
+    if node.op == "group_norm" and name != node.outputs[0]:
+        return False
+    return value.batched and value.dtype == "real"
 
 
 def _reduction_length(graph: Graph, node: Node, batch: int) -> int:
@@ -196,5 +199,7 @@ def _reduction_length(graph: Graph, node: Node, batch: int) -> int:
             return places
         case "batch_norm" | "batch_norm_apply" | "batch_norm_grad":
             return places
+        case "group_norm" | "group_norm_grad":
+            return max(places, prod(shapes[0]) // node.attributes.groups)
         case _:
             return 1

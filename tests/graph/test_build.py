@@ -12,7 +12,7 @@ from hubel.graph.build import Built, build
 from hubel.graph.layers import Parameter
 from hubel.graph.ops.conv import Conv, Window
 from hubel.graph.ops.join import Concat
-from hubel.graph.ops.norm import BatchNorm
+from hubel.graph.ops.norm import BatchNorm, GroupNorm
 from hubel.graph.ops.pointwise import FUNCTIONS, Activation, Dropout, Maxout
 from hubel.graph.shape import describe
 from hubel.graph.verify import verify
@@ -157,6 +157,19 @@ def test_maxout_divides_the_depth() -> None:
     assert made.graph.nodes[0].attributes == Maxout(3)
 
 
+def test_layer_and_group_norm_learn_scale_and_shift_and_keep_nothing() -> None:
+    made = built("conv1-8 ln gn4")
+    assert [(p.name, p.shape, p.start) for p in made.parameters[2:]] == [
+        ("ln1.weight", (8,), 1.0),
+        ("ln1.bias", (8,), 0.0),
+        ("gn1.weight", (8,), 1.0),
+        ("gn1.bias", (8,), 0.0),
+    ]
+    _, layer, group = made.graph.nodes
+    assert (layer.attributes, group.attributes) == (GroupNorm(1, 1e-5), GroupNorm(4, 1e-5))
+    assert made.graph.with_role("statistic") == ()
+
+
 def test_batch_norm_learns_scale_and_shift_and_keeps_statistics() -> None:
     made = built("bn")
     assert [(p.name, p.start) for p in made.parameters] == [("bn1.weight", 1.0), ("bn1.bias", 0.0)]
@@ -240,6 +253,13 @@ def test_the_same_text_builds_the_same() -> None:
         ),
         ("conv3-4g2", RGB, "conv1: 2 groups do not divide its input depth 3: 3/2 = 1.50"),
         ("conv3-4g3", RGB, "conv1: 3 groups do not divide its filters 4: 4/3 = 1.33"),
+        ("gn2", RGB, "gn1: 2 groups do not divide its input depth 3: 3/2 = 1.50"),
+        (
+            "fc6 gn6",
+            RGB,
+            "gn1: each of its groups is a single number, which is normalised to zero: "
+            "take fewer groups: 6/6 = 1",
+        ),
         ("maxout2", RGB, "maxout1: 2 pieces do not divide its input depth 3: 3/2 = 1.50"),
         (
             "pool2p2",

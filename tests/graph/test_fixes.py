@@ -67,6 +67,11 @@ def test_groups_that_divide_depth_and_filters() -> None:
     assert [fix.edit for fix in problem.fixes] == ["filters 9", "groups 1"]
 
 
+def test_groups_of_a_normalisation_that_divide() -> None:
+    edits = edits_of("conv3-9 gn8 fc10", (16, 16, 3), "norm-groups")
+    assert edits == ["groups 9", "8 filters in conv3-9 before it"]
+
+
 def test_maxout_pieces_that_divide() -> None:
     edits = edits_of("conv3-9 maxout2 fc10", (16, 16, 3), "maxout")
     assert edits == ["pieces 3", "8 filters in conv3-9 before it"]

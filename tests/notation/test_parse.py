@@ -59,7 +59,8 @@ def messages(text: str) -> list[str]:
         ("drop0.5", Layer("drop", value=0.5)),
         ("drop0", Layer("drop", value=0.0)),
         *((name, Layer(name)) for name in ("relu", "prelu", "selu", "gelu", "silu")),
-        *((name, Layer(name)) for name in ("sigmoid", "tanh", "bn")),
+        *((name, Layer(name)) for name in ("sigmoid", "tanh", "bn", "ln")),
+        ("gn8", Layer("gn", count=8)),
     ],
 )
 def test_every_layer_of_the_notation(text: str, layer: Layer) -> None:
@@ -167,6 +168,8 @@ def test_what_is_wrong_with_a_token(text: str, message: str) -> None:
         ("dropout0.5", "drop0.5"),
         ("batchnorm", "bn"),
         ("BatchNorm2d", "bn"),
+        ("LayerNorm", "ln"),
+        ("group_norm8", "gn8"),
         ("leakyrelu", "leaky"),
         ("leaky_relu0.2", "leaky0.2"),
         ("swish", "silu"),

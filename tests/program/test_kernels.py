@@ -67,7 +67,8 @@ def test_every_kernel_is_called_for_some_operation() -> None:
     deep = "conv3-64p1 bn conv3-64p1 pool2"
     groups = "conv3-16g16p1 conv3-16g4p1 pool2"
     branches = f"{{pool2 | avgpool2 | conv2-4s2 | {groups} | {deep} | bn pool2}}"
-    text = f"[bn conv3-16p1 | conv7-64p3 conv1-16 bn] relu {branches} gelu prelu maxout2 drop0.5 fc"
+    rest = "gelu prelu maxout2 gn2 drop0.5 fc"
+    text = f"[bn conv3-16p1 | conv7-64p3 conv1-16 bn] relu {branches} {rest}"
     built = build(parse(text), (16, 16, 3), 5).graph
     program = make(for_inference(built), 32)
     used = {call.kernel for call in (*program.first, *program.calls)}

@@ -12,12 +12,15 @@ import typer
 
 from hubel import __version__
 from hubel.cli import (
+    activations,
     audit,
     bench,
     check,
+    collapse,
     diagnose,
     evaluate,
     info,
+    initialisations,
     predict,
     search,
     show_batch,
@@ -45,6 +48,9 @@ app.command("show-batch")(show_batch.show_batch)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("activations")(activations.activations)
+app.command("initialisations")(initialisations.initialisations)
+app.command("collapse")(collapse.collapse)
 app.command("info")(info.info)
 app.command("bench")(bench.bench)
 

@@ -103,7 +103,7 @@ WarmupEpochs: TypeAlias = Annotated[
     float | None, _option("Epochs in which the learning rate rises. [0]")
 ]
 Preprocess: TypeAlias = Annotated[
-    str | None, _option("none, centre, mean-image or normalise. [normalise]")
+    str | None, _option("none, centre, mean-image, normalise, pca or whiten. [normalise]")
 ]
 Flip: TypeAlias = Annotated[
     bool | None, _option("Mirror training images: half of them, and the others an epoch later.")

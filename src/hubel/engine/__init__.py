@@ -6,7 +6,17 @@ from hubel.engine.session import Array, Feeds, Session
 from hubel.errors import UsageError
 from hubel.program.program import Precision
 
-__all__ = ["AUTO", "ENGINES", "PRECISIONS", "Array", "Feeds", "Session", "settled", "start"]
+__all__ = [
+    "AUTO",
+    "ENGINES",
+    "PRECISIONS",
+    "Array",
+    "Feeds",
+    "Session",
+    "alone",
+    "settled",
+    "start",
+]
 
 ENGINES = ("native", "reference")
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -34,6 +44,17 @@ def settled(precision: str, engine: str = "native") -> Precision:
         known = ", ".join((*PRECISIONS, AUTO))
         raise UsageError(f"there is no precision {precision!r}", hint=f"use one of {known}")
     return chosen
+
+
+def alone(session: Session) -> Session:
+    """A fresh session of the same engine in float32, for one thread beside that of training."""
+    from hubel.engine.reference import ReferenceSession
+
+    if isinstance(session, ReferenceSession):
+        return ReferenceSession()
+    from hubel.engine.native import NativeSession
+
+    return NativeSession(1)
 
 
 def start(

@@ -104,8 +104,12 @@ def window_edits(layer: Layer, x: Shape, code: str) -> Iterator[Edit]:
         yield Edit("remove", f"leave {token(layer)} out", 2, ((layer.span, ""),), shifts=True)
 
 
+# What the number in a token counts that must divide the depth, and the least there can be.
+_COUNTED = {"maxout": ("pieces", 2), "norm-groups": ("groups", 1)}
+
+
 def count_edits(layer: Layer, x: Shape, producer: Layer | None, code: str) -> Iterator[Edit]:
-    """Groups, filters and maxout pieces that divide; `producer` made the depth of the input."""
+    """Groups, filters and pieces that divide; `producer` made the depth of the input."""
     depth = x[-1]
     if code == "groups":
         assert layer.count is not None
@@ -120,12 +124,12 @@ def count_edits(layer: Layer, x: Shape, producer: Layer | None, code: str) -> It
                     "filters", f"filters {count}", cost, layer, replace(layer, count=count)
                 )
     divisor = layer.groups if code == "groups" else layer.count or 1
-    if code == "maxout":
-        for pieces in _near_divisors(depth, divisor, least=2):
-            cost = abs(pieces - divisor)
-            yield _token_edit(
-                "pieces", f"pieces {pieces}", cost, layer, replace(layer, count=pieces)
-            )
+    if code in _COUNTED:
+        name, least = _COUNTED[code]
+        for count in _near_divisors(depth, divisor, least=least):
+            cost = abs(count - divisor)
+            changed = replace(layer, count=count)
+            yield _token_edit(name, f"{name} {count}", cost, layer, changed)
     if producer is not None and producer.count is not None and depth % divisor:
         for count in _near_multiples(divisor, producer.count):
             words = f"{count} filters in {token(producer)} before it"

@@ -34,7 +34,7 @@ _MANY_PROBLEMS = 5
 _EFFORT_FOR_INPUTS = 10_000
 _EFFORT_FOR_EDITS = 30_000
 _BY_WINDOW = ("misfit", "too-small", "padding")
-_BY_COUNT = ("groups", "maxout")
+_BY_COUNT = ("groups", "maxout", "norm-groups")
 _BY_INPUT = ("misfit", "too-small", "branches")
 
 _Key: TypeAlias = tuple[str, str]

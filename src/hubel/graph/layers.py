@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import prod
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -11,7 +12,7 @@ from hubel.errors import Problem
 from hubel.graph import shape
 from hubel.graph.op import Shape
 from hubel.graph.ops.conv import Conv, Window
-from hubel.graph.ops.norm import BatchNorm
+from hubel.graph.ops.norm import BatchNorm, GroupNorm
 from hubel.graph.ops.pointwise import FUNCTIONS, Activation, Dropout, Maxout
 from hubel.notation.spec import Fit, Layer
 from hubel.records import dataclass
@@ -310,17 +311,38 @@ def _maxout(site: Site) -> Made:
     return Made("maxout", Maxout(layer.count))
 
 
+def _scale_and_shift(site: Site) -> tuple[Parameter, Parameter]:
+    scale = Parameter(f"{site.name}.weight", (site.input[-1],), 1, 1, 1.0)
+    return scale, replace(scale, name=f"{site.name}.bias", start=0.0)
+
+
 def _bn(site: Site) -> Made:
-    x = site.input
-    scale = Parameter(f"{site.name}.weight", (x[-1],), 1, 1, 1.0)
-    shift = replace(scale, name=f"{site.name}.bias", start=0.0)
     return Made(
         "batch_norm",
         BatchNorm(),
-        (scale, shift),
+        _scale_and_shift(site),
         statistics=(f"{site.name}.running_mean", f"{site.name}.running_var"),
         extra=("mean", "inverse_deviation"),
     )
+
+
+def _gn(site: Site) -> Made:
+    x, groups = site.input, site.layer.count or 1
+    if x[-1] % groups:
+        site.refuse(
+            "norm-groups",
+            f"{groups} groups do not divide its input depth {x[-1]}",
+            formula=f"{x[-1]}/{groups} = {x[-1] / groups:.2f}",
+        )
+        groups = 1
+    elif prod(x) == groups:
+        site.refuse(
+            "lone",
+            "each of its groups is a single number, which is normalised to zero: take fewer groups",
+            formula=f"{'·'.join(map(str, x))}/{groups} = 1",
+        )
+    statistics = ("mean", "inverse_deviation")
+    return Made("group_norm", GroupNorm(groups), _scale_and_shift(site), extra=statistics)
 
 
 def _drop(site: Site) -> Made:
@@ -340,6 +362,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "prelu": _prelu,
         "maxout": _maxout,
         "bn": _bn,
+        "ln": _gn,
+        "gn": _gn,
         "drop": _drop,
         **dict.fromkeys(FUNCTIONS, _activation),
     }

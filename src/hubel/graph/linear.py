@@ -17,10 +17,10 @@ from hubel.notation.format import token
 from hubel.notation.spec import Branches, Item, Layer, Repeat, Spec
 from hubel.records import dataclass
 
-__all__ = ["list_names", "no_nonlinearity"]
+__all__ = ["DOT_PRODUCTS", "LINEAR", "list_names", "no_nonlinearity"]
 
-_DOT_PRODUCTS = frozenset({"conv", "fc"})
-_LINEAR = _DOT_PRODUCTS | {"bn", "avgpool", "gap", "drop"}
+DOT_PRODUCTS = frozenset({"conv", "fc"})
+LINEAR = DOT_PRODUCTS | {"bn", "avgpool", "gap", "drop"}
 
 
 @dataclass(slots=True)
@@ -98,9 +98,9 @@ class _Walk:
         match item:
             case Layer():
                 name = self.name(item.kind)
-                if name not in self.placed or item.kind not in _LINEAR:
+                if name not in self.placed or item.kind not in LINEAR:
                     return None
-                return _Stack([name], int(item.kind in _DOT_PRODUCTS))
+                return _Stack([name], int(item.kind in DOT_PRODUCTS))
             case Branches():
                 branches = [self.sequence(branch) for branch in item.branches]
                 name = self.name(item.join)

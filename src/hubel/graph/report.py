@@ -178,6 +178,9 @@ def _formula(placed: Placed, built: Built) -> str:
     if kind == "maxout":
         pieces = placed.layer.count if placed.layer else None
         return f"{placed.input[-1]}/{pieces} = {placed.output[-1]}"
+    if kind == "gn":
+        groups = (placed.layer.count if placed.layer else None) or 1
+        return f"{placed.input[-1]}/{groups} = {placed.input[-1] // groups}"
     return ""
 
 

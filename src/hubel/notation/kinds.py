@@ -86,6 +86,13 @@ KINDS: dict[str, Kind] = {
         least_count=2,
     ),
     "bn": Kind(title="batch normalisation", example="bn"),
+    "ln": Kind(title="layer normalisation", example="ln"),
+    "gn": Kind(
+        title="group normalisation",
+        example="gn8",
+        count="number of groups",
+        count_needed=True,
+    ),
     "drop": Kind(title="dropout", example="drop0.5", value="rate", below=1.0),
 }
 """Every kind of layer by its name."""

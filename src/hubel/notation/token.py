@@ -28,6 +28,8 @@ _FOREIGN = (
     (re.compile(r"(?:linear|dense|affine)-?(.*)"), "fc"),
     (re.compile(r"dropout-?(.*)"), "drop"),
     (re.compile(r"(?:batch_?norm(?:2d|alization)?|bnorm)()"), "bn"),
+    (re.compile(r"(?:layer_?norm(?:2d|alization)?)()"), "ln"),
+    (re.compile(r"group_?norm(?:alization)?-?(.*)"), "gn"),
     (re.compile(r"(?:leaky_?relu|lrelu)-?(.*)"), "leaky"),
     (re.compile(r"swish()"), "silu"),
 )

@@ -340,6 +340,19 @@ class Norm:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupNorm:
+    """Normalisation of each image's groups of channels, of maps in blocks."""
+
+    images: int
+    block: int
+    height: int
+    width: int
+    depth: int
+    groups: int
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
 class Loss:
     """Scores of so many images and classes."""
 
@@ -484,6 +497,10 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
             "x peak dy weight bias mean inverse dx> dweight> dbias> workspace>",
             NormPoolGradient,
             maps=True,
+        ),
+        "group_norm": Kernel("x weight bias y> mean> inverse> workspace>", GroupNorm, maps=True),
+        "group_norm_grad": Kernel(
+            "x dy weight mean inverse dx> dweight> dbias> workspace>", GroupNorm, maps=True
         ),
         "softmax_cross_entropy": Kernel("scores labels losses> probabilities>", Loss),
         "softmax_cross_entropy_grad": Kernel("probabilities labels dscores>", Loss, maps=True),

@@ -88,7 +88,7 @@ class Lowering:
             return False
         if value.role == "target":
             return False
-        return value.name not in self.by_losses
+        return value.name not in self.exact
 
     @cached_property
     def prepared(self) -> bool:
@@ -96,11 +96,19 @@ class Lowering:
         return not any(node.updates for node in self.graph.nodes)
 
     @cached_property
-    def by_losses(self) -> frozenset[str]:
-        """What the losses make besides gradients of maps."""
-        losses = ("softmax_cross_entropy", "target_cross_entropy", "hinge")
+    def exact(self) -> frozenset[str]:
+        """What is no map though every image has it: what losses make, and statistics of groups."""
+        first = {
+            "softmax_cross_entropy": 0,
+            "target_cross_entropy": 0,
+            "hinge": 0,
+            "group_norm": 1,
+        }
         return frozenset(
-            name for node in self.graph.nodes if node.op in losses for name in node.outputs
+            name
+            for node in self.graph.nodes
+            if node.op in first
+            for name in node.outputs[first[node.op] :]
         )
 
     def floats(self, name: str) -> str:

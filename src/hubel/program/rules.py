@@ -103,9 +103,13 @@ def _dropout(lowering: Lowering, node: Node) -> None:
 
 
 def _partial_sums(rows: kernels.Rows, sums: int, totals: int = 0) -> int:
-    """Bytes of the partial sums of a reduction over rows, as native/kernels/share.h cuts it."""
-    parts = max(1, min(64, rows.rows * rows.depth // 32768))
-    return (parts * sums + totals) * rows.depth * 8
+    """Bytes of the partial sums of a reduction over rows."""
+    return (_parts(rows.rows, rows.depth) * sums + totals) * rows.depth * 8
+
+
+def _parts(rows: int, depth: int) -> int:
+    """How many partial sums native/kernels/share.h cuts a reduction over rows into."""
+    return max(1, min(64, rows * depth // 32768))
 
 
 def _norm(lowering: Lowering, node: Node, update: bool) -> kernels.Norm:
@@ -138,6 +142,19 @@ def _batch_norm_grad(lowering: Lowering, node: Node) -> None:
     operands = (x, dy, weight, "", mean, inverse, *outputs, workspace)
     parameters = kernels.NormGradient(rows.rows, rows.depth)
     lowering.call("batch_norm_grad", operands, parameters)
+
+
+def _group_norm(lowering: Lowering, node: Node) -> None:
+    outputs = tuple(lowering.make(name) for name in node.outputs)
+    maps, norm = lowering.maps(outputs[0]), node.attributes
+    given = kernels.GroupNorm(
+        maps.images, maps.block, maps.height, maps.width, maps.depth, norm.groups, norm.epsilon
+    )
+    parts = _parts(maps.height * maps.width, maps.block * maps.depth)
+    factors = 5 if node.op == "group_norm_grad" else 3
+    size = maps.images * maps.depth * (parts * 2 * 8 + factors * 4)
+    workspace = lowering.scratch("sums", size)
+    lowering.call(node.op, (*node.inputs, *outputs, workspace), given)
 
 
 def _add(lowering: Lowering, node: Node) -> None:
@@ -242,6 +259,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "batch_norm": _batch_norm,
         "batch_norm_apply": _batch_norm_apply,
         "batch_norm_grad": _batch_norm_grad,
+        "group_norm": _group_norm,
+        "group_norm_grad": _group_norm,
         "add": _add,
         "concat": _concat,
         "split": _split,

@@ -23,6 +23,7 @@ from hubel.train import diverged
 from hubel.train.events import Ended, EpochDone, Event, Probe, Reason, Started, Validating
 from hubel.train.losses import Labels, Scores
 from hubel.train.metrics import Evaluation, measure
+from hubel.train.prepared import assembler
 from hubel.train.probe import due, probe, probe_graph, weights_of
 from hubel.train.progress import Progress
 from hubel.train.schedules import learning_rate
@@ -155,7 +156,7 @@ class _Run:
         return probe(self.session, self.graph, self.probing, batch, self.chosen, before, after)
 
     def _batches(self, progress: Progress) -> Iterator[Batch]:
-        assemble = self.session.assemble
+        assemble = assembler(self.session, self.preprocess)
         return batches_from(
             self.training,
             self.preprocess,
@@ -251,7 +252,8 @@ def _scored(
     session: Session, inference: Graph, split: Split, preprocess: Preprocess | None, batch_size: int
 ) -> Iterator[tuple[Scores, Labels]]:
     (name,) = inference.outputs
-    source = minibatches(split, preprocess, session.assemble, batch_size, shuffle=False)
+    assemble = assembler(session, preprocess)
+    source = minibatches(split, preprocess, assemble, batch_size, shuffle=False)
     with closing(prefetch(source)) as batches:
         for batch in batches:
             scores: NDArray[Any] = session.run(inference, {"input": batch.images})[name]

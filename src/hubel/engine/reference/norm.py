@@ -1,4 +1,4 @@
-"""Batch normalisation, with the batch's own statistics and with running ones."""
+"""Batch normalisation, by the batch's own statistics and by running ones, and that of groups."""
 
 from __future__ import annotations
 
@@ -41,10 +41,39 @@ def _batch_norm_grad(call: Call) -> tuple[Array, ...]:
     return dx, d_weight, d_bias
 
 
+def _group_norm(call: Call) -> tuple[Array, ...]:
+    x, weight, bias = call.inputs
+    grouped = _grouped(x, call.attributes.groups)
+    mean, variance = grouped.mean((1, 3)), grouped.var((1, 3))
+    inverse = 1 / np.sqrt(variance + call.attributes.epsilon)
+    normal = (grouped - mean[:, None, :, None]) * inverse[:, None, :, None]
+    return weight * normal.reshape(x.shape) + bias, mean, inverse
+
+
+def _group_norm_grad(call: Call) -> tuple[Array, ...]:
+    x, dy, weight, mean, inverse = call.inputs
+    groups = call.attributes.groups
+    inverse = inverse[:, None, :, None]
+    normal = (_grouped(x, groups) - mean[:, None, :, None]) * inverse
+    slopes = _grouped(dy * weight, groups)
+    even = slopes.mean((1, 3), keepdims=True)
+    slope = (slopes * normal).mean((1, 3), keepdims=True)
+    dx = inverse * (slopes - even - normal * slope)
+    d_weight = pixels_of(dy * normal.reshape(x.shape)).sum(0)
+    return dx.reshape(x.shape), d_weight, pixels_of(dy).sum(0)
+
+
+def _grouped(x: Array, groups: int) -> Array:
+    """(N, pixels, groups, channels of a group)."""
+    return x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+
+
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "batch_norm": _batch_norm,
         "batch_norm_apply": _batch_norm_apply,
         "batch_norm_grad": _batch_norm_grad,
+        "group_norm": _group_norm,
+        "group_norm_grad": _group_norm_grad,
     }
 )

@@ -1,8 +1,11 @@
-"""Batch normalisation: each channel to zero mean and unit variance, then scaled and shifted.
+"""Normalisation to zero mean and unit variance, then scaled and shifted channel by channel.
 
-y = weight·(x − mean)/√(variance + epsilon) + bias, with the batch's own statistics in training and
-running ones after it (Ioffe and Szegedy 2015). Running statistics move by `momentum` towards each
-batch's mean and unbiased variance, as in PyTorch.
+y = weight·(x − mean)/√(variance + epsilon) + bias. `batch_norm` takes mean and variance of each
+channel over the batch in training and running ones after it (Ioffe and Szegedy 2015). Running
+statistics move by `momentum` towards each batch's mean and unbiased variance, as in PyTorch.
+`group_norm` takes them over height, width and one group of channels of each image on its own, alike
+in training and after it (Wu and He 2018); with a single group it is layer normalisation (Ba 2016),
+as ConvNets use it.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 from hubel.graph.op import Emit, Node, Op, Shape
 from hubel.records import dataclass
 
-__all__ = ["OPS", "BatchNorm"]
+__all__ = ["OPS", "BatchNorm", "GroupNorm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,14 @@ class BatchNorm:
     momentum: float = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class GroupNorm:
+    """Into how many groups the channels fall, and what keeps the division finite."""
+
+    groups: int
+    epsilon: float = 1e-5
+
+
 def _shapes(_: BatchNorm, x: Shape, weight: Shape, bias: Shape) -> tuple[Shape, ...]:
     return (x, weight, weight)
 
@@ -29,14 +40,22 @@ def _apply_shapes(_: BatchNorm, x: Shape, *rest: Shape) -> tuple[Shape, ...]:
     return (x,)
 
 
+def _group_shapes(norm: GroupNorm, x: Shape, *rest: Shape) -> tuple[Shape, ...]:
+    return (x, (norm.groups,), (norm.groups,))
+
+
 def _gradient(node: Node, dy: str, emit: Emit) -> tuple[str, ...]:
     x, weight, _ = node.inputs
     _, mean, inverse = node.outputs
-    return emit("batch_norm_grad", (x, dy, weight, mean, inverse), of=node.inputs)
+    inputs = (x, dy, weight, mean, inverse)
+    attributes = node.attributes if node.op == "group_norm" else None
+    return emit(f"{node.op}_grad", inputs, attributes, of=node.inputs)
 
 
 OPS = (
     Op("batch_norm", _shapes, _gradient, batched=(True, False)),
     Op("batch_norm_apply", _apply_shapes),
     Op("batch_norm_grad", None, batched=(True, False)),
+    Op("group_norm", _group_shapes, _gradient),
+    Op("group_norm_grad", None, batched=(True, False)),
 )

@@ -16,6 +16,7 @@ import numpy as np
 from hubel.data.batches import prefetch
 from hubel.graph.op import Graph, Value
 from hubel.train.preflight.subject import Check, Subject
+from hubel.train.prepared import assembler
 from hubel.train.progress import Progress
 from hubel.train.step import batches_from, run_step, step_graph
 
@@ -94,7 +95,7 @@ def _epoch_seconds(subject: Subject, graph: Graph) -> float:
     source = batches_from(
         subject.training,
         subject.preprocess,
-        subject.session.assemble,
+        assembler(subject.session, subject.preprocess),
         chosen,
         Progress(),
         subject.classes,

@@ -18,6 +18,7 @@ from hubel.graph import modes
 from hubel.graph.op import Graph
 from hubel.graph.ops import OPS
 from hubel.train.preflight.subject import Check, Subject, sample
+from hubel.train.prepared import assembler
 from hubel.train.progress import Progress
 from hubel.train.step import batches_from, feeds, step_graph
 
@@ -87,7 +88,7 @@ def _batches(subject: Subject) -> Iterator[Batch]:
     batches = batches_from(
         subject.training,
         subject.preprocess,
-        subject.session.assemble,
+        assembler(subject.session, subject.preprocess),
         chosen,
         Progress(),
         subject.classes,

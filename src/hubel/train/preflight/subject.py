@@ -18,6 +18,7 @@ from hubel.data.dataset import Split
 from hubel.data.preprocess import Preprocess, factors
 from hubel.engine import Array, Session
 from hubel.graph.op import Graph
+from hubel.train.prepared import assembler
 from hubel.train.probe import probe_graph
 from hubel.train.settings import Settings
 
@@ -104,7 +105,8 @@ class Subject:
         """The chosen images of a split, the training images where none is named, not augmented."""
         chosen = split or self.training
         ready = factors(self.preprocess, chosen.images)
-        images = self.session.assemble(chosen.images, indices, None, ready)
+        assemble = assembler(self.session, self.preprocess)
+        images = assemble(chosen.images, indices, None, ready)
         return Batch(images, chosen.labels[indices], indices)
 
 
