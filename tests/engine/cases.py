@@ -121,6 +121,7 @@ CASES: tuple[Case, ...] = (
             "selu",
             "gelu",
             "silu",
+            "scale0.1",
             "sigmoid",
             "tanh",
         )

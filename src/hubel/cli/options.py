@@ -13,14 +13,18 @@ import typer
 
 __all__ = [
     "L1",
+    "Average",
     "BatchSize",
+    "BiasLrFactor",
     "Channels",
+    "ClipNorm",
     "Crop",
     "Data",
     "DataDir",
     "Engine",
     "Epochs",
     "Flip",
+    "Freeze",
     "Initialisation",
     "Json",
     "LabelSmoothing",
@@ -46,6 +50,7 @@ __all__ = [
     "ValFraction",
     "WarmupEpochs",
     "WeightDecay",
+    "Whiten",
     "choices",
     "fixed",
 ]
@@ -71,12 +76,15 @@ BatchSize: TypeAlias = Annotated[
 ]
 Lr: TypeAlias = Annotated[
     float | None,
-    _option("Highest learning rate. [0.003; with --net or --opt sgd 0.01, others 0.001]", "--lr"),
+    _option(
+        "Highest learning rate. [0.003; with --net or --opt sgd 0.01, muon 0.02, others 0.001]",
+        "--lr",
+    ),
 ]
 Optimizer: TypeAlias = Annotated[
-    str | None, _option("sgd, rmsprop, adam or adamw. [adam]", "--optimizer", "--opt")
+    str | None, _option("sgd, rmsprop, adam, adamw or muon. [adam]", "--optimizer", "--opt")
 ]
-Momentum: TypeAlias = Annotated[float | None, _option("For sgd and rmsprop. [0.9]")]
+Momentum: TypeAlias = Annotated[float | None, _option("For sgd, rmsprop and muon. [0.9]")]
 Nesterov: TypeAlias = Annotated[bool | None, _option("Nesterov's momentum, for sgd.")]
 WeightDecay: TypeAlias = Annotated[
     float | None, _option("L2 regularisation. [0]", "--weight-decay", "--wd")
@@ -108,9 +116,28 @@ Patience: TypeAlias = Annotated[
 ]
 Time: TypeAlias = Annotated[str | None, _option("Stop after 30s, 10m or 2h. [never]", "--time")]
 
+Average: TypeAlias = Annotated[
+    float | None,
+    _option("Keep the mean of the weights, where each step back counts by so much less: 0.999."),
+]
+ClipNorm: TypeAlias = Annotated[
+    float | None, _option("Largest norm of all gradients together. [any]")
+]
+BiasLrFactor: TypeAlias = Annotated[
+    float | None, _option("What the rate of biases and scales is multiplied by. [1]")
+]
+Freeze: TypeAlias = Annotated[
+    str | None, _option("Layers to keep as they are, such as conv1,bn1. [none]")
+]
+
+Whiten: TypeAlias = Annotated[
+    bool | None, _option("Make the first convolution's filters from the images, and freeze them.")
+]
+
 # What is trained, on what, and where it goes.
 Initialisation: TypeAlias = Annotated[
-    str | None, _option("he, xavier, small-random or zero. [he]", "--initialisation", "--init")
+    str | None,
+    _option("he, xavier, small-random, zero or dirac. [he]", "--initialisation", "--init"),
 ]
 Size: TypeAlias = Annotated[
     str | None, _option("Size of the images: 64 or HxW. [the net's, or theirs]", "--size")

@@ -27,7 +27,7 @@ class Value:
 
     A "parameter" is trained, a "statistic" kept by batch normalisation, a "slot" by an optimizer;
     these outlive a step. "index" values hold positions inside a window. `of` names the value that a
-    gradient belongs to.
+    gradient belongs to, and the one that a slot begins as a copy of; other slots begin at zero.
     """
 
     name: str

@@ -43,6 +43,7 @@ class StepDone:
 
     `loss` is the batch's mean without the regularisation term, which is `penalty` (0 where the
     optimizer shrinks the weights itself); `mean_loss` and `accuracy` are over the epoch so far.
+    `gradient_norm` is that of the gradients of all parameters together, before it is clipped.
     """
 
     epoch: int
@@ -54,6 +55,7 @@ class StepDone:
     mean_loss: float
     accuracy: float
     learning_rate: float
+    gradient_norm: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from hubel.data.preprocess import Preprocess
 from hubel.engine import Session
 from hubel.graph import modes
 from hubel.graph.op import Graph
-from hubel.train import diverged
+from hubel.train import diverged, whiten
 from hubel.train.events import Ended, EpochDone, Event, Reason, Started, Validating
 from hubel.train.losses import Labels, Scores
 from hubel.train.metrics import Evaluation, measure
@@ -60,7 +60,6 @@ def train(
     """
     run = _Run(
         session,
-        graph,
         step_graph(graph, chosen),
         modes.for_inference(graph),
         training,
@@ -74,7 +73,6 @@ def train(
 @dataclass(frozen=True, slots=True, eq=False)
 class _Run:
     session: Session
-    graph: Graph
     whole: Graph
     inference: Graph
     training: Split
@@ -91,8 +89,11 @@ class _Run:
         begun = time.monotonic()
         if progress is None:
             progress = Progress()
+            if self.chosen.whiten:
+                self._whiten()
             for slot in self.whole.with_role("slot"):
-                self.session.write(slot.name, np.zeros(slot.shape, np.float32))
+                start = self.session.read(slot.of) if slot.of else np.zeros(slot.shape, np.float32)
+                self.session.write(slot.name, start)
         held_out = 0 if self.validation is None else len(self.validation)
         yield Started(
             self.chosen.epochs,
@@ -133,6 +134,11 @@ class _Run:
         best = progress.best.epoch if progress.best else None
         yield Ended(reason, progress.epoch, best, time.monotonic() - begun)
 
+    def _whiten(self) -> None:
+        weight = whiten.whitened(self.inference)
+        filters = whiten.filters(weight, self.training.images, self.preprocess)
+        self.session.write(weight.name, filters)
+
     def _batches(self, progress: Progress) -> Iterator[Batch]:
         assemble = self.session.assemble
         return batches_from(self.training, self.preprocess, assemble, self.chosen, progress)
@@ -159,9 +165,10 @@ class _Run:
     ) -> diverged.DivergedError:
         count = steps_before(until, self.steps) - steps_before(kept.progress, self.steps)
         again = self._batches(kept.progress)
+        scores = modes.without_updates(replace(self.whole, outputs=self.inference.outputs))
         return diverged.explain(
             self.session,
-            self.graph,
+            scores,
             self.whole,
             kept,
             islice(again, count),

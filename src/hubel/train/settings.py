@@ -30,6 +30,12 @@ class Settings:
     the factor of ½·Σw² in the loss (for AdamW that of the weights' own shrinking) and `l1` that of
     Σ|w|, over weights of dot products alone. `warmup_epochs` may be a fraction. `flip`
     mirrors training images left to right at random, `crop` moves them by up to so many pixels.
+    `average` is how much less each step back counts in the mean of the weights after every step,
+    which validation, `best.hubel` and the model itself then have, while training goes on with the
+    last ones; `clip_norm` the largest norm of all gradients together; None: neither.
+    `bias_lr_factor` multiplies the rate of biases and scales. The layers in `freeze` stay as they
+    are, batch normalisation with running statistics. With `whiten` the filters of the first
+    convolution are made from the training images, see `hubel.train.whiten`, and stay so.
     `val_fraction` of the images was set aside for validation. `patience` is how many epochs in a
     row may bring no new best before the run stops, `time` how many seconds it may take; None: no
     limit.
@@ -55,6 +61,11 @@ class Settings:
     time: float | None = None
     val_fraction: float = 0.0
     seed: int = 0
+    average: float | None = None
+    clip_norm: float | None = None
+    bias_lr_factor: float = 1.0
+    freeze: tuple[str, ...] = ()
+    whiten: bool = False
 
     @property
     def rate(self) -> float:
@@ -77,7 +88,7 @@ def settings(**choices: Any) -> Settings:
             f"training has no choice named {', '.join(strangers)}",
             hint=f"did you mean {meant}?" if meant else f"there are {', '.join(known)}",
         )
-    chosen = Settings(**choices)
+    chosen = Settings(**{**choices, "freeze": _names(choices.get("freeze", ()))})
     problems = list(_problems(chosen))
     if problems:
         raise UsageError("; ".join(problems), where="training settings")
@@ -90,6 +101,13 @@ def from_dict(fields: Mapping[str, Any]) -> Settings:
         return settings(**fields)
     except (TypeError, UsageError) as error:
         raise FormatError(f"its training settings do not hold: {error}") from None
+
+
+def _names(given: Any) -> Any:
+    """Names as JSON has them, a list, or as the command line does, with commas between them."""
+    if isinstance(given, str):
+        return tuple(name.strip() for name in given.split(",") if name.strip())
+    return tuple(given) if isinstance(given, list) else given
 
 
 def _problems(chosen: Settings) -> Iterator[str]:
@@ -108,7 +126,7 @@ def _problems(chosen: Settings) -> Iterator[str]:
         yield f"{_called('seed')} is {chosen.seed}, not below 2**64"
     if chosen.patience is not None:
         yield from _whole("patience", chosen.patience, 1)
-    for name in ("weight_decay", "l1", "warmup_epochs"):
+    for name in ("weight_decay", "l1", "warmup_epochs", "bias_lr_factor"):
         yield from _within(name, getattr(chosen, name), 0.0, math.inf)
     for name in ("momentum", "label_smoothing", "val_fraction"):
         yield from _within(name, getattr(chosen, name), 0.0, 1.0)
@@ -116,7 +134,15 @@ def _problems(chosen: Settings) -> Iterator[str]:
         given = getattr(chosen, name)
         if given is not None:
             yield from _within(name, given, 0.0, math.inf)
-    for name in ("nesterov", "flip", "shuffle"):
+    if chosen.average is not None:
+        yield from _within("average", chosen.average, 0.0, 1.0)
+    if chosen.clip_norm is not None:
+        yield from _within("clip_norm", chosen.clip_norm, 0.0, math.inf)
+        if chosen.clip_norm == 0:
+            yield f"{_called('clip_norm')} is 0, which leaves nothing of any gradient"
+    if not isinstance(chosen.freeze, tuple) or any(not isinstance(n, str) for n in chosen.freeze):
+        yield f"{_called('freeze')} is {chosen.freeze!r}, not names of layers"
+    for name in ("nesterov", "flip", "shuffle", "whiten"):
         if not isinstance(getattr(chosen, name), bool):
             yield f"{_called(name)} is {getattr(chosen, name)!r}, not True or False"
     if chosen.nesterov and not (chosen.optimizer == "sgd" and chosen.momentum):

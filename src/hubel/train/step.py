@@ -14,6 +14,7 @@ from hubel.data.batches import Assemble, Augment, Batch, minibatches
 from hubel.data.dataset import Split
 from hubel.data.preprocess import Preprocess
 from hubel.engine import Session
+from hubel.errors import UsageError
 from hubel.graph import modes
 from hubel.graph.op import Graph
 from hubel.train import optimizers
@@ -22,14 +23,39 @@ from hubel.train.losses import LOSSES
 from hubel.train.progress import Progress
 from hubel.train.schedules import learning_rate
 from hubel.train.settings import Settings
+from hubel.train.whiten import whitened
 
 __all__ = ["batches_from", "run_step", "step_graph", "steps_before"]
 
 
 def step_graph(graph: Graph, chosen: Settings) -> Graph:
-    """The whole training step of a network's graph: loss, gradients, updates."""
+    """The whole training step of a network's graph: loss, gradients, updates.
+
+    Raises UsageError for a frozen layer that there is not, and where all are frozen.
+    """
+    frozen = _frozen(graph, chosen)
     loss = LOSSES[chosen.loss]
-    return optimizers.with_updates(modes.with_loss(graph, loss.op, loss.attributes(chosen)), chosen)
+    settled = modes.with_settled(graph, chosen.freeze)
+    lossy = modes.with_loss(settled, loss.op, loss.attributes(chosen))
+    return optimizers.with_updates(lossy, chosen, frozen)
+
+
+def _frozen(graph: Graph, chosen: Settings) -> set[str]:
+    """The names of the parameters that stay as they are."""
+    parameters = {p.name: p.name.rpartition(".")[0] for p in graph.with_role("parameter")}
+    layers = dict.fromkeys(parameters.values())
+    strangers = [name for name in chosen.freeze if name not in layers]
+    if strangers:
+        raise UsageError(
+            f"there is no layer {', '.join(strangers)} with weights to freeze",
+            hint=f"those with weights are {', '.join(layers)}",
+        )
+    frozen = {name for name, layer in parameters.items() if layer in chosen.freeze}
+    if chosen.whiten:
+        frozen.add(whitened(graph).name)
+    if frozen == parameters.keys():
+        raise UsageError("every layer is frozen, so that there is nothing to train")
+    return frozen
 
 
 def steps_before(progress: Progress, steps: int) -> int:
@@ -93,6 +119,7 @@ def run_step(
         mean_loss=(progress.loss_sum + loss * count) / seen,
         accuracy=(progress.correct + correct) / seen,
         learning_rate=rate,
+        gradient_norm=float(results["gradient_norm"]),
     )
 
 
