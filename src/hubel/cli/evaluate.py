@@ -21,6 +21,10 @@ def evaluate(
         Path | None, typer.Option(help="Where a named dataset lies already.")
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1)] = 256,
+    tta: Annotated[
+        str | None,
+        typer.Option(help="Average views: none, flip or crops. [as it was trained to]"),
+    ] = None,
     engine: Annotated[str, typer.Option(help="native or reference.")] = "native",
     precision: Annotated[
         str, typer.Option(help="How maps are stored: float32, bfloat16 or auto.")
@@ -44,10 +48,12 @@ def evaluate(
     if not quiet:
         say(engine_line(trained, engine, precision), *data_lines(dataset))
     name, images, classes = chosen_split(trained, dataset, split)
-    measured = trained.measure(images, classes, batch_size)
+    measured = trained.measure(images, classes, batch_size, tta=tta)
     by_class = dict(zip(trained.classes, measured.per_class, strict=True))
     if json:
-        print_json({"split": name, **measured.as_dict(), "per_class": by_class})
+        print_json(
+            {"split": name, "tta": tta or trained.tta, **measured.as_dict(), "per_class": by_class}
+        )
         return
     print(f"{evaluation_line(measured, name)}, loss {measured.loss:.4f}")
     width = max(map(len, by_class))

@@ -47,6 +47,7 @@ __all__ = [
     "Size",
     "Threads",
     "Time",
+    "Tta",
     "ValFraction",
     "WarmupEpochs",
     "WeightDecay",
@@ -132,6 +133,11 @@ Freeze: TypeAlias = Annotated[
 
 Whiten: TypeAlias = Annotated[
     bool | None, _option("Make the first convolution's filters from the images, and freeze them.")
+]
+
+Tta: TypeAlias = Annotated[
+    str | None,
+    _option("Views that the trained model averages: none, flip or crops. [none]", "--tta"),
 ]
 
 # What is trained, on what, and where it goes.

@@ -16,6 +16,7 @@ from hubel.model import Model
 from hubel.network import Network
 from hubel.train.events import EpochDone
 from hubel.train.metrics import Evaluation
+from hubel.train.tta import views_of
 from hubel.views.progress import accuracy_line, evaluation_line, thousands
 
 __all__ = [
@@ -124,4 +125,7 @@ def result_lines(
     yield f"Last: epoch {model.progress.epoch}, {evaluation_line(measured['last'], validated)}"
     if "test" in measured:
         yield f"Test: {evaluation_line(measured['test'], 'test')}, by the best model"
+    if model.tta != "none":
+        count = len(views_of(model.tta))
+        yield f"Scores are the mean over {count} views of each image (--tta {model.tta})"
     yield f"Saved in {folder.resolve()}"

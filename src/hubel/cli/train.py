@@ -30,6 +30,7 @@ def train(
     bias_lr_factor: options.BiasLrFactor = None,
     freeze: options.Freeze = None,
     whiten: options.Whiten = None,
+    tta: options.Tta = None,
     initialisation: options.Initialisation = None,
     preprocess: options.Preprocess = None,
     flip: options.Flip = None,

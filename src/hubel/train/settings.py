@@ -15,6 +15,7 @@ from hubel.train.initialise import SEEDS
 from hubel.train.losses import LOSSES
 from hubel.train.optimizers import OPTIMIZERS
 from hubel.train.schedules import SCHEDULES
+from hubel.train.tta import TTA
 
 __all__ = ["EXTENDABLE", "Settings", "from_dict", "settings"]
 
@@ -35,7 +36,9 @@ class Settings:
     last ones; `clip_norm` the largest norm of all gradients together; None: neither.
     `bias_lr_factor` multiplies the rate of biases and scales. The layers in `freeze` stay as they
     are, batch normalisation with running statistics. With `whiten` the filters of the first
-    convolution are made from the training images, see `hubel.train.whiten`, and stay so.
+    convolution are made from the training images, see `hubel.train.whiten`, and stay so. `tta`
+    names the views of an image that the trained model averages, see `hubel.train.tta`; validation
+    during the run takes images as they are.
     `val_fraction` of the images was set aside for validation. `patience` is how many epochs in a
     row may bring no new best before the run stops, `time` how many seconds it may take; None: no
     limit.
@@ -66,6 +69,7 @@ class Settings:
     bias_lr_factor: float = 1.0
     freeze: tuple[str, ...] = ()
     whiten: bool = False
+    tta: str = "none"
 
     @property
     def rate(self) -> float:
@@ -116,6 +120,7 @@ def _problems(chosen: Settings) -> Iterator[str]:
         ("schedule", SCHEDULES),
         ("loss", LOSSES),
         ("preprocess", (None, *get_args(Method))),
+        ("tta", TTA),
     ):
         given = getattr(chosen, name)
         if given not in table:
