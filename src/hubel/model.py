@@ -350,7 +350,7 @@ class Model:
                 self.session.write(name, array)
 
     def _resumed(self, choices: Mapping[str, Any]) -> Settings:
-        from hubel.train.settings import EXTENDABLE, settings
+        from hubel.train.settings import EXTENDABLE, names, settings
 
         if self.settings is None or self.progress is None:
             raise UsageError("there is no run to resume: this model was never trained")
@@ -360,6 +360,8 @@ class Model:
                 hint="resume from the run's last.hubel",
             )
         kept = asdict(self.settings)
+        if "freeze" in choices:
+            choices = {**choices, "freeze": names(choices["freeze"])}
         changed = [
             name
             for name, given in choices.items()

@@ -106,6 +106,15 @@ def test_frozen_layers_stay_to_the_bit_and_the_others_learn() -> None:
         assert same == name.startswith(("conv1", "bn2")), name
 
 
+def test_a_single_parameter_is_frozen_and_its_layer_goes_on() -> None:
+    model = toy.model()
+    before = model.parameters
+    model.fit(X, Y, **RECIPE, freeze="bn1.weight")
+    after = model.parameters
+    same = {name for name, array in before.items() if np.array_equal(after[name], array)}
+    assert same == {"bn1.weight"}
+
+
 def test_for_frozen_layers_alone_nothing_is_computed() -> None:
     from hubel.train.settings import settings
     from hubel.train.step import step_graph
@@ -123,7 +132,7 @@ def test_for_frozen_layers_alone_nothing_is_computed() -> None:
         (
             "conv7",
             "there is no layer conv7 with weights to freeze. Hint: those with weights are "
-            "conv1, bn1, fc1.",
+            "conv1, bn1, fc1; a single parameter will do: conv1.weight.",
         ),
         (("relu1",), "there is no layer relu1 with weights to freeze"),
         ("conv1,bn1,fc1", "every layer is frozen, so that there is nothing to train"),

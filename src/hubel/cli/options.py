@@ -96,7 +96,10 @@ LabelSmoothing: TypeAlias = Annotated[
     float | None, _option("Share of a label spread over all classes. [0]")
 ]
 Schedule: TypeAlias = Annotated[
-    str | None, _option("constant, step, cosine or one-cycle. [cosine]", "--schedule", "--sched")
+    str | None,
+    _option(
+        "constant, step, cosine, one-cycle, linear or triangle. [cosine]", "--schedule", "--sched"
+    ),
 ]
 WarmupEpochs: TypeAlias = Annotated[
     float | None, _option("Epochs in which the learning rate rises. [0]")
@@ -128,7 +131,7 @@ BiasLrFactor: TypeAlias = Annotated[
     float | None, _option("What the rate of biases and scales is multiplied by. [1]")
 ]
 Freeze: TypeAlias = Annotated[
-    str | None, _option("Layers to keep as they are, such as conv1,bn1. [none]")
+    str | None, _option("Layers or parameters to keep as they are: conv1,bn1.weight. [none]")
 ]
 
 Whiten: TypeAlias = Annotated[

@@ -17,7 +17,7 @@ from hubel.train.optimizers import OPTIMIZERS
 from hubel.train.schedules import SCHEDULES
 from hubel.train.tta import TTA
 
-__all__ = ["EXTENDABLE", "Settings", "from_dict", "settings"]
+__all__ = ["EXTENDABLE", "Settings", "from_dict", "names", "settings"]
 
 EXTENDABLE = frozenset({"epochs", "patience", "time"})
 """The choices that may differ when a run is resumed: how long it goes on."""
@@ -34,14 +34,11 @@ class Settings:
     `average` is how much less each step back counts in the mean of the weights after every step,
     which validation, `best.hubel` and the model itself then have, while training goes on with the
     last ones; `clip_norm` the largest norm of all gradients together; None: neither.
-    `bias_lr_factor` multiplies the rate of biases and scales. The layers in `freeze` stay as they
-    are, batch normalisation with running statistics. With `whiten` the filters of the first
-    convolution are made from the training images, see `hubel.train.whiten`, and stay so. `tta`
-    names the views of an image that the trained model averages, see `hubel.train.tta`; validation
-    during the run takes images as they are.
-    `val_fraction` of the images was set aside for validation. `patience` is how many epochs in a
-    row may bring no new best before the run stops, `time` how many seconds it may take; None: no
-    limit.
+    `bias_lr_factor` multiplies the rate of biases and scales. The layers and parameters named in
+    `freeze` stay as they are, batch normalisation with running statistics. With `whiten` the
+    filters of the first convolution are made from the training images, see `hubel.train.whiten`,
+    and stay so. `tta` names the views of an image that the trained model averages, see
+    `hubel.train.tta`; validation during the run takes images as they are.
     """
 
     epochs: int = 10
@@ -92,7 +89,7 @@ def settings(**choices: Any) -> Settings:
             f"training has no choice named {', '.join(strangers)}",
             hint=f"did you mean {meant}?" if meant else f"there are {', '.join(known)}",
         )
-    chosen = Settings(**{**choices, "freeze": _names(choices.get("freeze", ()))})
+    chosen = Settings(**{**choices, "freeze": names(choices.get("freeze", ()))})
     problems = list(_problems(chosen))
     if problems:
         raise UsageError("; ".join(problems), where="training settings")
@@ -107,7 +104,7 @@ def from_dict(fields: Mapping[str, Any]) -> Settings:
         raise FormatError(f"its training settings do not hold: {error}") from None
 
 
-def _names(given: Any) -> Any:
+def names(given: Any) -> Any:
     """Names as JSON has them, a list, or as the command line does, with commas between them."""
     if isinstance(given, str):
         return tuple(name.strip() for name in given.split(",") if name.strip())

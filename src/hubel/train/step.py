@@ -31,7 +31,8 @@ __all__ = ["batches_from", "run_step", "step_graph", "steps_before"]
 def step_graph(graph: Graph, chosen: Settings) -> Graph:
     """The whole training step of a network's graph: loss, gradients, updates.
 
-    Raises UsageError for a frozen layer that there is not, and where all are frozen.
+    Raises UsageError for a frozen layer that there is not, and where all are frozen. A layer of
+    which only a parameter is frozen goes on with the statistics of the batch.
     """
     frozen = _frozen(graph, chosen)
     loss = LOSSES[chosen.loss]
@@ -44,13 +45,14 @@ def _frozen(graph: Graph, chosen: Settings) -> set[str]:
     """The names of the parameters that stay as they are."""
     parameters = {p.name: p.name.rpartition(".")[0] for p in graph.with_role("parameter")}
     layers = dict.fromkeys(parameters.values())
-    strangers = [name for name in chosen.freeze if name not in layers]
+    strangers = [name for name in chosen.freeze if name not in {*layers, *parameters}]
     if strangers:
         raise UsageError(
             f"there is no layer {', '.join(strangers)} with weights to freeze",
-            hint=f"those with weights are {', '.join(layers)}",
+            hint=f"those with weights are {', '.join(layers)}; a single parameter will do: "
+            f"{next(iter(parameters))}",
         )
-    frozen = {name for name, layer in parameters.items() if layer in chosen.freeze}
+    frozen = {name for name, layer in parameters.items() if {name, layer} & {*chosen.freeze}}
     if chosen.whiten:
         frozen.add(whitened(graph).name)
     if frozen == parameters.keys():
