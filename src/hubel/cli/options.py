@@ -122,7 +122,9 @@ Time: TypeAlias = Annotated[str | None, _option("Stop after 30s, 10m or 2h. [nev
 
 Average: TypeAlias = Annotated[
     float | None,
-    _option("Keep the mean of the weights, where each step back counts by so much less: 0.999."),
+    _option(
+        "Use the mean of the weights after every step, each step back times this: 0.999. [off]"
+    ),
 ]
 ClipNorm: TypeAlias = Annotated[
     float | None, _option("Largest norm of all gradients together. [any]")
