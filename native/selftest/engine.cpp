@@ -154,7 +154,7 @@ std::vector<std::string> test_program(int64_t* cases) {
   senseless("average", 3, {4, word(1.0)});
   senseless("muon", 7, {2, 2, 0, 0, 0, 0, 0, 0, 0, 0});
   senseless("dropout", 4, {1, 1, 1, 1, 1, word(1.0), 0});
-  senseless("activation", 2, {1, 8, word(0.0)});
+  senseless("activation", 2, {1, 9, word(0.0)});
   const hubel::KernelTable& table = *hubel::kernels_for("generic");
   for (int64_t k = 0; k < table.count; ++k) {
     const hubel::Kernel& kernel = table.kernels[k];
