@@ -1,4 +1,4 @@
-"""Makes docs/check.svg and docs/train.svg from what `check` and `train` really print.
+"""Makes the pictures of the pages from what `check`, `train`, `show-batch` and `search` really give.
 
 Run it from the project's folder after the output has changed: `python docs/pictures.py`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -69,6 +70,32 @@ def draw_train() -> None:
     picture("hubel train digits", text, "train")
 
 
+def draw_batch() -> None:
+    """What docs/augmentation.md shows of a batch."""
+    varied = (
+        "--rotate 20 --scale 0.2 --crop 1 --cutout 3 --mixup 1 --seed 1 --batch-size 32 --count 12"
+    )
+    out = ("--out", str(FOLDER / "batch.png"), "--overwrite")
+    main(["show-batch", "digits", *varied.split(), *out])
+
+
+def draw_search() -> None:
+    """What the search of docs/search.md leaves."""
+    page = (FOLDER / "search.md").read_text(encoding="utf-8")
+    found = re.search(r"^\$ hubel (search (?:.*\\\n)*.*)$", page, re.MULTILINE)
+    assert found is not None
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        main([*shlex.split(found[1].replace("\\\n", " ")), "--quiet"])
+        drawing = Path("runs/digits-search/search.svg").read_text(encoding="utf-8")
+    (FOLDER / "search.svg").write_text(drawing, encoding="utf-8")
+
+
 if __name__ == "__main__":
     draw_check()
     draw_train()
+    draw_batch()
+    draw_search()

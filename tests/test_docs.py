@@ -39,7 +39,7 @@ PROMPT = "$ "
 
 # A run's figures depend on the machine. Its percentages must come near the printed ones; of other
 # numbers only the form must agree, and which epoch was the best is the machine's too.
-MEASURED = ("train", "evaluate", "predict", "info")
+MEASURED = ("train", "evaluate", "predict", "info", "diagnose", "search")
 POINTS = 4.0
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?: [kMG]\b)?")
 BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -336,12 +336,16 @@ class TestAddingALayer:
 
 
 def test_the_pictures_need_nothing_from_elsewhere() -> None:
-    for name in ("check.svg", "train.svg"):
+    for name, page in (
+        ("check.svg", "README.md"),
+        ("train.svg", "README.md"),
+        ("search.svg", "docs/search.md"),
+    ):
         picture = (ROOT / "docs" / name).read_text(encoding="utf-8")
         addresses = set(re.findall(r"https?://[^\s\"')]+", picture))
         assert addresses <= {"http://www.w3.org/2000/svg"}
         assert "@font-face" not in picture
-        assert f"docs/{name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+        assert name in (ROOT / page).read_text(encoding="utf-8")
         assert len(picture) < 100_000
 
 

@@ -75,6 +75,66 @@ static void softmax_cross_entropy_grad(const Call& call, Threads& threads) {
   });
 }
 
+static bool target_cross_entropy_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const RowsCall*>(parameters);
+  if (p.rows <= 0 || p.depth <= 0) return false;
+  bytes[0] = bytes[1] = bytes[3] = product(p.rows, p.depth, 4);
+  bytes[2] = product(p.rows, 4);
+  return true;
+}
+
+// loss = −Σ t·log softmax(scores). A class that is not aimed at has no part in it, however unlikely it is.
+static void target_cross_entropy(const Call& call, Threads& threads) {
+  const auto& p = call.as<RowsCall>();
+  by_rows(threads, p.rows, p.depth, [&](int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; ++n) {
+      const float* scores = call.at<float>(0) + n * p.depth;
+      const float* targets = call.at<float>(1) + n * p.depth;
+      float* probabilities = call.at<float>(3) + n * p.depth;
+      const double top = static_cast<double>(scores[largest(scores, p.depth)]);
+      double sum = 0.0, mass = 0.0, aim = 0.0;
+      for (int64_t k = 0; k < p.depth; ++k) {
+        const double above = static_cast<double>(scores[k]) - top, target = static_cast<double>(targets[k]);
+        const double e = exp(above);
+        probabilities[k] = static_cast<float>(e);
+        sum += e;
+        mass += target;
+        if (target != 0.0) aim += target * above;
+      }
+      for (int64_t k = 0; k < p.depth; ++k)
+        probabilities[k] = static_cast<float>(static_cast<double>(probabilities[k]) / sum);
+      call.at<float>(2)[n] = static_cast<float>(mass * log(sum) - aim);
+    }
+  });
+}
+
+template <class T>
+static bool target_cross_entropy_grad_sizes(const void* parameters, int64_t* bytes) {
+  const auto& p = *static_cast<const RowsCall*>(parameters);
+  if (p.rows <= 0 || p.depth <= 0) return false;
+  bytes[0] = bytes[1] = product(p.rows, p.depth, 4);
+  bytes[2] = product(p.rows, p.depth, kBytes<T>);
+  return true;
+}
+
+// Of the mean over rows: (Σ t · probability − t)/rows, for targets need not add up to 1.
+template <class T>
+static void target_cross_entropy_grad(const Call& call, Threads& threads) {
+  const auto& p = call.as<RowsCall>();
+  const float share = 1.0f / static_cast<float>(p.rows);
+  by_rows(threads, p.rows, p.depth, [&](int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; ++n) {
+      const float* probabilities = call.at<float>(0) + n * p.depth;
+      const float* targets = call.at<float>(1) + n * p.depth;
+      T* dx = call.at<T>(2) + n * p.depth;
+      double sum = 0.0;
+      for (int64_t k = 0; k < p.depth; ++k) sum += static_cast<double>(targets[k]);
+      const float mass = static_cast<float>(sum);
+      for (int64_t k = 0; k < p.depth; ++k) put(dx + k, (mass * probabilities[k] - targets[k]) * share);
+    }
+  });
+}
+
 static bool hinge_sizes(const void* parameters, int64_t* bytes) {
   const auto& p = *static_cast<const LossCall*>(parameters);
   if (!sensible(p)) return false;

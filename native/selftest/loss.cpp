@@ -66,6 +66,49 @@ void cross_entropy(const Batch& b, double smoothing, const Emit& emit) {
         {given(given_probabilities), given(b.labels), made_map(rounded(dx), off)}});
 }
 
+// Targets of any mass, some of them zero.
+void targeted(const Batch& b, Random& random, const Emit& emit) {
+  Floats targets = random.real(b.images * b.classes, 1.0);
+  for (float& target : targets) target = target < 0.0f ? 0.0f : target;
+  Doubles losses, losses_off, probabilities, probabilities_off;
+  for (int64_t n = 0; n < b.images; ++n) {
+    double top = b.score(n, 0), sum = 0, loss = 0, size = 0;
+    for (int64_t k = 1; k < b.classes; ++k)
+      if (b.score(n, k) > top) top = b.score(n, k);
+    for (int64_t k = 0; k < b.classes; ++k) sum += std::exp(b.score(n, k) - top);
+    for (int64_t k = 0; k < b.classes; ++k) {
+      const double target = targets[n * b.classes + k], log_softmax = b.score(n, k) - top - std::log(sum);
+      if (target != 0) loss -= target * log_softmax;
+      if (target != 0) size += target * (std::fabs(b.score(n, k) - top) + std::fabs(std::log(sum)));
+      probabilities.push_back(std::exp(log_softmax));
+      probabilities_off.push_back(2 * kEps * std::exp(log_softmax) + 1e-44);
+    }
+    losses.push_back(loss);
+    losses_off.push_back(0.5 * kEps * std::fabs(loss) + 1e-13 * size);
+  }
+  emit({"target_cross_entropy",
+        b.text(),
+        {b.images, b.classes},
+        {given(b.scores), given(targets), made(rounded(losses), losses_off),
+         made(rounded(probabilities), probabilities_off)}});
+
+  const Floats given_probabilities = rounded(probabilities);
+  Doubles dx, off;
+  for (int64_t n = 0; n < b.images; ++n) {
+    double mass = 0;
+    for (int64_t k = 0; k < b.classes; ++k) mass += targets[n * b.classes + k];
+    for (int64_t k = 0; k < b.classes; ++k) {
+      const double p = given_probabilities[n * b.classes + k], target = targets[n * b.classes + k];
+      dx.push_back((mass * p - target) / static_cast<double>(b.images));
+      off.push_back(3 * kEps * (mass * p + target) / static_cast<double>(b.images));
+    }
+  }
+  emit({"target_cross_entropy_grad",
+        b.text(),
+        {b.images, b.classes},
+        {given(given_probabilities), given(targets), made_map(rounded(dx), off)}});
+}
+
 void hinge(const Batch& b, const Emit& emit) {
   Doubles losses, losses_off, dx, dx_off;
   for (int64_t n = 0; n < b.images; ++n) {
@@ -133,6 +176,7 @@ void loss_cases(bool small, const Emit& emit) {
     for (const int64_t classes : {1, 2, 10, small ? 11 : 1000}) {
       Batch b(images, classes, random);
       for (const double smoothing : {0.0, 0.1, 1.0}) cross_entropy(b, smoothing, emit);
+      targeted(b, random, emit);
       hinge(b, emit);
       correct(b, emit);
       // Equal scores, scores that overflow exp, and scores that are none.
@@ -141,6 +185,7 @@ void loss_cases(bool small, const Emit& emit) {
       correct(b, emit);
       for (float& score : b.scores) score *= 500;
       cross_entropy(b, 0.0, emit);
+      targeted(b, random, emit);
       for (size_t i = 0; i < b.scores.size(); i += 13) b.scores[i] = not_a_number();
       cross_entropy(b, 0.1, emit);
       hinge(b, emit);

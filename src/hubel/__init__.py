@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from hubel.graph.check import check
     from hubel.model import Model, load
     from hubel.network import Network
-    from hubel.train.events import Ended, EpochDone, Started, StepDone, Validating
+    from hubel.train.events import Ended, EpochDone, Started, StepDone, Validating, Verdict
+    from hubel.train.preflight.gradient import gradient_check
+    from hubel.train.preflight.subject import Check
     from hubel.train.settings import Settings
+    from hubel.trials.search import resume_search, search
 
 __all__ = [
+    "Check",
     "DataError",
     "Dataset",
     "Ended",
@@ -31,8 +35,12 @@ __all__ = [
     "StepDone",
     "UsageError",
     "Validating",
+    "Verdict",
     "check",
+    "gradient_check",
     "load",
+    "resume_search",
+    "search",
 ]
 
 __version__ = "0.1.0"
@@ -44,8 +52,18 @@ _HOMES = {
     "hubel.graph.check": ("check",),
     "hubel.model": ("Model", "load"),
     "hubel.network": ("Network",),
-    "hubel.train.events": ("Ended", "EpochDone", "Started", "StepDone", "Validating"),
+    "hubel.train.events": (
+        "Ended",
+        "EpochDone",
+        "Started",
+        "StepDone",
+        "Validating",
+        "Verdict",
+    ),
+    "hubel.train.preflight.gradient": ("gradient_check",),
+    "hubel.train.preflight.subject": ("Check",),
     "hubel.train.settings": ("Settings",),
+    "hubel.trials.search": ("resume_search", "search"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

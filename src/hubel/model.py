@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -29,15 +29,17 @@ from hubel.train.arrays import Classes
 from hubel.train.checkpoint import Saved, TrainingState
 from hubel.train.initialise import SEEDS, initial
 from hubel.train.losses import softmax
+from hubel.variation import Variation
 
 # What only training and scoring need is imported where they begin: a saved model that predicts one
 # image would spend more time on it than on anything of its own.
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hubel.data.dataset import Dataset
+    from hubel.data.dataset import Dataset, Split
     from hubel.train.events import EpochDone, Event
     from hubel.train.metrics import Evaluation
+    from hubel.train.preflight import Check, Rates
     from hubel.train.progress import Progress
     from hubel.train.settings import Settings
     from hubel.train.tta import View
@@ -144,33 +146,12 @@ class Model:
         it may last longer. Raises UsageError and DataError for what cannot be used, and
         from the generator HubelError where the numbers are no longer finite.
         """
-        from hubel.data.dataset import Dataset
         from hubel.train import fit
         from hubel.train.progress import Progress
         from hubel.train.settings import settings
 
         chosen = self._resumed(choices) if resume else settings(**{"seed": self.seed, **choices})
-        if isinstance(x, Dataset):
-            if y is not None or validation is not None or classes is not None:
-                raise UsageError("a Dataset brings its own classes and validation images")
-            names = _named(self.network, x.classes)
-            training, held_out = x.train, x.validation if len(x.validation) else None
-            arrays.as_images(training.images, self.network.input)
-        else:
-            if y is None:
-                raise UsageError("the classes of the images are missing", hint="train(x, y)")
-            given = arrays.names_in(y) if classes is None and not self.settings else classes
-            names = self.classes if given is None else _named(self.network, given)
-            size = self.network.input
-            training, held_out = arrays.as_split(x, y, size, names), None
-            if validation is not None:
-                if len(validation) != 2:
-                    raise UsageError(
-                        f"validation has {len(validation)} parts", hint="give (images, classes)"
-                    )
-                held_out = arrays.as_split(*validation, size, names)
-            elif chosen.val_fraction:
-                training, held_out = arrays.held_out(training, chosen.val_fraction, chosen.seed)
+        names, training, held_out = self._given(x, y, validation, classes, chosen)
         fingerprint = arrays.fingerprint(training, held_out, names)
         progress, preprocess = None, self.preprocess
         if resume:
@@ -194,6 +175,42 @@ class Model:
             yield from self._followed(events)
 
         return run()
+
+    def diagnose(
+        self,
+        x: ArrayLike | Dataset,
+        y: Classes | None = None,
+        *,
+        validation: tuple[ArrayLike, Classes] | None = None,
+        classes: Sequence[str] | None = None,
+        gradient_check: bool = False,
+        **choices: Any,
+    ) -> Iterator[Check | Rates]:
+        """Check a run before its first epoch: what fails, why, and what to change.
+
+        Takes what `train` takes. Yields a Check for each thing looked at and, after that of the
+        learning rate, the rates tried; with `gradient_check` the gradients of all layers are held
+        against differences in double precision. The model stays as it is.
+        """
+        from hubel.train.preflight import Subject, preflight
+        from hubel.train.settings import settings
+
+        chosen = settings(**{"seed": self.seed, **choices})
+        _, training, held_out = self._given(x, y, validation, classes, chosen)
+        preprocess = None
+        if chosen.preprocess is not None:
+            preprocess = preprocessing.fit(training.images, chosen.preprocess)
+        subject = Subject(
+            self.session,
+            self.network.graph,
+            self._inference,
+            training,
+            held_out,
+            preprocess,
+            chosen,
+            self._kept_slots(),
+        )
+        return preflight(subject, gradient_check)
 
     def fit(
         self, x: ArrayLike | Dataset, y: Classes | None = None, **choices: Any
@@ -304,9 +321,7 @@ class Model:
         """
         training = None
         if self.settings is not None and self.progress is not None:
-            slots = {}
-            if resumable and self._resumable:
-                slots = {name: self.session.read(name) for name in self._slots(self.settings)}
+            slots = self._kept_slots() if resumable else {}
             training = TrainingState(
                 self.settings,
                 self.progress,
@@ -329,6 +344,12 @@ class Model:
         )
         checkpoint.write(path, saved)
 
+    def _kept_slots(self) -> dict[str, Array]:
+        """What the optimizer of a run that can go on has kept."""
+        if self.settings is None or not self._resumable:
+            return {}
+        return {name: self.session.read(name) for name in self._slots(self.settings)}
+
     def _restore(self, saved: Saved) -> None:
         """Take over weights and the state of training; raises UsageError where they do not fit."""
         missing = self._kept().keys() - saved.tensors.keys()
@@ -348,6 +369,39 @@ class Model:
                 if array is None or array.shape != value.shape:
                     raise UsageError(f"the optimizer's {name} is missing or has another shape")
                 self.session.write(name, array)
+
+    def _given(
+        self,
+        x: ArrayLike | Dataset,
+        y: Classes | None,
+        validation: tuple[ArrayLike, Classes] | None,
+        classes: Sequence[str] | None,
+        chosen: Settings,
+    ) -> tuple[tuple[str, ...], Split, Split | None]:
+        """The names of the classes, what is trained on and what is validated on, checked."""
+        from hubel.data.dataset import Dataset
+
+        if isinstance(x, Dataset):
+            if y is not None or validation is not None or classes is not None:
+                raise UsageError("a Dataset brings its own classes and validation images")
+            names = _named(self.network, x.classes)
+            arrays.as_images(x.train.images, self.network.input)
+            return names, x.train, x.validation if len(x.validation) else None
+        if y is None:
+            raise UsageError("the classes of the images are missing", hint="train(x, y)")
+        given = arrays.names_in(y) if classes is None and not self.settings else classes
+        names = self.classes if given is None else _named(self.network, given)
+        size = self.network.input
+        training, held_out = arrays.as_split(x, y, size, names), None
+        if validation is not None:
+            if len(validation) != 2:
+                raise UsageError(
+                    f"validation has {len(validation)} parts", hint="give (images, classes)"
+                )
+            held_out = arrays.as_split(*validation, size, names)
+        elif chosen.val_fraction:
+            training, held_out = arrays.held_out(training, chosen.val_fraction, chosen.seed)
+        return names, training, held_out
 
     def _resumed(self, choices: Mapping[str, Any]) -> Settings:
         from hubel.train.settings import EXTENDABLE, names, settings
@@ -438,8 +492,8 @@ class Model:
             return images
         indices = np.arange(len(images))
         factors = preprocessing.factors(self.preprocess, images)
-        places = None if view is None else view.places(*images.shape[:3])
-        return self.session.assemble(images, indices, places, factors)
+        seen = None if view is None else Variation(view.places(*images.shape[:3]))
+        return self.session.assemble(images, indices, seen, factors)
 
     def _run(
         self, graph: Graph, x: ArrayLike, batch_size: int, view: View | None = None

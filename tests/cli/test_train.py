@@ -50,7 +50,13 @@ def test_the_last_lines_have_intervals_beside_the_baseline(hubel: Hubel, folder:
     assert re.fullmatch(r"Best: epoch \d, " + figures.format("validation"), lines[0])
     assert re.fullmatch(r"Last: epoch 2, " + figures.format("validation"), lines[1])
     assert re.fullmatch(r"Test: " + figures.format("test") + ", by the best model", lines[2])
-    assert lines[3] == f"Saved in {Path.cwd() / 'runs' / 'shapes-net'}"
+    assert lines[3] == "Watched: nothing was off"
+    assert re.fullmatch(
+        r"Foreseen: [\d.e-]+ s an epoch, was [\d.e-]+ s; [\d.]+ MB memory, was [\d.]+ MB; "
+        r"[\d.]+ kB file, was [\d.]+ kB",
+        lines[4],
+    )
+    assert lines[5] == f"Saved in {Path.cwd() / 'runs' / 'shapes-net'}"
 
 
 def test_what_recipes_need_has_its_options(hubel: Hubel, folder: Path) -> None:
@@ -89,7 +95,7 @@ def test_quiet_says_nothing_but_the_result_and_json_is_json(hubel: Hubel, folder
     names = {path.name for path in Path("there/mine").iterdir()}
     assert names == {
         *("settings.json", "history.csv", "events.jsonl", "best.hubel", "last.hubel"),
-        *("confusion.csv", "confusion-test.csv", "summary.json"),
+        *("confusion.csv", "confusion-test.csv", "summary.json", "preflight.json", "rates.svg"),
     }
     assert json.loads(Path("there/mine/summary.json").read_text()) == result
 
@@ -112,6 +118,14 @@ def test_every_flag_reaches_the_settings(hubel: Hubel, folder: Path) -> None:
         "--warmup-epochs": 0.5,
         "--preprocess": "centre",
         "--crop": 1,
+        "--border": "reflect",
+        "--rotate": 5.0,
+        "--scale": 0.1,
+        "--colour": 0.2,
+        "--cutout": 2,
+        "--mixup": 0.2,
+        "--cutmix": 1.0,
+        "--class-weights": "balanced",
         "--val-fraction": 0.25,
         "--seed": 7,
         "--patience": 5,

@@ -1,23 +1,23 @@
-"""Batches and augmentation: pure functions of seed, epoch and index; the prefetching thread."""
+"""Batches as pure functions of seed, epoch and index; the prefetching thread."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from hubel.data import Split, fit
-from hubel.data.augment import Places, crop, flip, straight
-from hubel.data.batches import Augment, batches, minibatches, prefetch
+from hubel.data.augment import Augmentation, Drawing, vary
+from hubel.data.batches import batches, minibatches, prefetch
 from hubel.data.counter import draw, uniform
 from hubel.data.preprocess import factors
 from hubel.engine.reference.assemble import assemble
 from hubel.errors import UsageError
+
+FLIP = Augmentation(flip=True)
 
 
 def test_an_epoch_has_every_index_once_and_a_last_partial_batch() -> None:
@@ -64,24 +64,25 @@ def test_minibatches_gather_augment_and_preprocess() -> None:
     images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 1), np.uint8)
     split = Split(images, np.arange(10) % 3)
     measured = fit(images)
-    found = list(minibatches(split, measured, assemble, 4, seed=1, epoch=5, augment=flip))
+    found = list(minibatches(split, measured, assemble, 4, seed=1, epoch=5, augment=FLIP))
     for batch, indices in zip(found, batches(10, 4, 1, 5), strict=True):
         assert np.array_equal(batch.indices, indices)
         assert np.array_equal(batch.labels, split.labels[indices])
-        places = flip(straight(len(indices), 4, 4), 1, 5, indices)
-        wanted = assemble(images, indices, places, factors(measured, images))
+        varied = vary(FLIP, Drawing(1, 5, 10, (4, 4, 1)), indices)
+        wanted = assemble(images, indices, varied, factors(measured, images))
         assert np.array_equal(batch.images, wanted)
     plain = next(minibatches(split, None, assemble, 10, shuffle=False))
     assert plain.images.dtype == np.float32
     assert np.array_equal(plain.images, images)
 
 
-def test_places_are_drawn_alike_however_many_batches_share_a_draw() -> None:
+def test_variations_are_drawn_alike_however_many_batches_share_a_draw() -> None:
     images = np.arange(5000 * 2, dtype=np.float32).reshape(5000, 1, 2, 1)
     split = Split(images, np.zeros(5000, int))
-    found = list(minibatches(split, None, assemble, 700, seed=3, epoch=1, augment=flip))
+    found = list(minibatches(split, None, assemble, 700, seed=3, epoch=1, augment=FLIP))
     assert [len(batch.images) for batch in found] == [700] * 7 + [100]
-    wanted = varied(images, partial(flip, seed=3, epoch=1, indices=np.arange(5000)))
+    varied = vary(FLIP, Drawing(3, 1, 5000, (1, 2, 1)), np.arange(5000))
+    wanted = assemble(images, np.arange(5000), varied, factors(None, images))
     for batch in found:
         assert np.array_equal(batch.images, wanted[batch.indices])
 
@@ -138,71 +139,3 @@ def test_prefetch_stops_when_its_consumer_does() -> None:
 
 def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "hubel-prefetch"]
-
-
-def varied(images: np.ndarray, change: Callable[[Places], Places]) -> np.ndarray:
-    """The images with their pixels where an augmentation takes them from."""
-    count, height, width, _ = images.shape
-    places = change(straight(count, height, width))
-    return assemble(images, np.arange(count), places, factors(None, images))
-
-
-IMAGES = np.random.default_rng(7).integers(0, 256, (200, 8, 6, 3), np.uint8)
-INDICES = np.arange(1000, 1200)
-
-
-def test_flip_mirrors_about_half_of_the_images() -> None:
-    found = varied(IMAGES, partial(flip, seed=0, epoch=0, indices=INDICES))
-    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(found, IMAGES, strict=True)]
-    same = [np.array_equal(a, b) for a, b in zip(found, IMAGES, strict=True)]
-    assert 70 < sum(mirrored) < 130
-    assert sum(mirrored) + sum(same) == 200
-
-
-@pytest.mark.parametrize("border", ["zero", "reflect"])
-def test_crop_cuts_windows_of_the_padded_image(border: str) -> None:
-    change = partial(crop, seed=0, epoch=0, indices=INDICES, padding=2, border=border)  # type: ignore[arg-type]
-    found = varied(IMAGES, change)
-    mode = "constant" if border == "zero" else "reflect"
-    places = set()
-    for image, original in zip(found, IMAGES, strict=True):
-        padded = np.pad(original, ((2, 2), (2, 2), (0, 0)), mode=mode)  # type: ignore[call-overload]
-        here = [
-            (row, column)
-            for row in range(5)
-            for column in range(5)
-            if np.array_equal(image, padded[row : row + 8, column : column + 6])
-        ]
-        assert len(here) == 1
-        places.add(here[0])
-    assert len(places) == 25
-
-
-def test_a_crop_and_a_flip_are_those_of_the_hash() -> None:
-    # One image in full, so that what a seed means never changes unseen.
-    image = np.arange(1, 10, dtype=np.uint8).reshape(1, 3, 3, 1)
-
-    def both(places: Places) -> Places:
-        index = np.array([5])
-        return flip(crop(places, 5, 0, index, padding=1), 5, 0, index)
-
-    assert varied(image, both)[0, :, :, 0].tolist() == [[0, 0, 0], [0, 3, 2], [0, 6, 5]]
-
-
-@pytest.mark.parametrize("augment", [flip, crop])
-def test_an_image_is_varied_alike_in_any_batch_and_anew_each_epoch(augment: Augment) -> None:
-    def made(seed: int, epoch: int, chosen: Any) -> np.ndarray:
-        return varied(IMAGES[chosen], lambda places: augment(places, seed, epoch, INDICES[chosen]))
-
-    everything = np.arange(200)
-    whole = made(4, 9, everything)
-    order = np.random.default_rng(0).permutation(200)
-    assert np.array_equal(made(4, 9, order), whole[order])
-    assert np.array_equal(made(4, 9, everything[3:4]), whole[3:4])
-    assert not np.array_equal(made(4, 10, everything), whole)
-    assert not np.array_equal(made(5, 9, everything), whole)
-
-
-def test_reflection_needs_room() -> None:
-    with pytest.raises(UsageError, match="images of 8×6 cannot be reflected by 6 pixels"):
-        crop(straight(200, 8, 6), 0, 0, INDICES, padding=6, border="reflect")

@@ -268,6 +268,7 @@ def feeds(case: Case, seed: int = 0) -> dict[str, Any]:
     return {
         "input": _representable(rng.normal(size=(case.batch, *case.input))),
         "labels": rng.integers(0, CLASSES, case.batch),
+        "targets": _representable(rng.uniform(0, 1, (case.batch, CLASSES))),
         "rate": 0.125,
         "step": 1,
         "seed": 7,

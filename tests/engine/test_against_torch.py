@@ -17,8 +17,11 @@ from hubel.graph.ops.conv import Window
 from hubel.graph.ops.loss import CrossEntropy
 from hubel.graph.ops.pointwise import Dropout
 from hubel.graph.ops.update import Adam, Clip, Muon, RMSProp, Sgd
+from hubel.train.targets import targets
+from hubel.variation import Mixture, Variation
 from tests.engine.cases import (
     CASES,
+    CLASSES,
     Case,
     built,
     feeds,
@@ -296,6 +299,46 @@ def test_a_hinge_loss_is_the_multi_margin_loss_times_the_classes() -> None:
     _agree(ours["loss"], loss, allowed["loss"], "loss")
     for name, output in wanted.items():
         _agree(ours[output], net.tensors[name].grad, allowed[output], name)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["weighted", "mixed", "mixed and weighted"])
+def test_a_loss_of_targets_is_the_cross_entropy_of_class_probabilities(
+    kind: str, smoothing: float
+) -> None:
+    import torch
+
+    case = Case("conv3-4 relu fc", (5, 6, 3), 7)
+    graph, wanted = gradient_graph(case, "target_cross_entropy")
+    values, fed = start_values(case), feeds(case)
+    labels, weights = fed["labels"], np.array([0.5, 1.0, 2.0, 0.25, 4.0])
+    mixed = None
+    if kind != "weighted":
+        shares = np.linspace(0.0, 1.0, 7, dtype=np.float32)
+        mixed = Mixture(np.arange(7)[::-1], shares, np.zeros((7, 4), np.int32), Variation())
+    ours_weigh = weights if "weighted" in kind else None
+    fed["targets"] = targets(labels, labels, CLASSES, mixed, smoothing, ours_weigh)
+    session = ReferenceSession()
+    write_all(session, values)
+    ours = session.run(graph, fed)
+    net = TorchNet(case, values, fed)
+    scores = net.scores(training=True).flatten(1)
+    weigh = torch.tensor(weights) if "weighted" in kind else None
+    aim = torch.tensor(labels)
+    if mixed is not None:
+        share = torch.tensor(shares.astype(np.float64))[:, None]
+        hot = torch.nn.functional.one_hot(aim, CLASSES)
+        aim = share * hot + (1 - share) * hot.flip(0)
+    loss = torch.nn.functional.cross_entropy(scores, aim, weigh, label_smoothing=smoothing)
+    if mixed is not None and weigh is not None:
+        # For class probabilities PyTorch divides by the images, not by their weights.
+        loss = loss * len(labels) / (aim @ weigh).sum()
+    loss.backward()
+    # Targets are float32 numbers.
+    assert float(ours["loss"]) == pytest.approx(loss.item(), rel=1e-6)
+    for name, output in wanted.items():
+        theirs = net.tensors[name].grad.numpy()
+        np.testing.assert_allclose(ours[output], theirs, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
 OPTIMIZERS: Mapping[str, tuple[str, Any, tuple[str, ...], str, dict[str, Any]]] = {

@@ -91,9 +91,10 @@ def test_shipped_nets(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     agree(monkeypatch, case, for_inference(built(case).graph), SETS[:1])
 
 
-def test_hinge_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("loss", ["hinge", "target_cross_entropy"])
+def test_other_losses(monkeypatch: pytest.MonkeyPatch, loss: str) -> None:
     case = Case("conv3-5 relu fc", (6, 5, 3), 7)
-    graph, _ = gradient_graph(case, "hinge")
+    graph, _ = gradient_graph(case, loss)
     agree(monkeypatch, case, graph)
 
 

@@ -345,6 +345,19 @@ def test_softmax_cross_entropy_survives_huge_scores() -> None:
     assert dx.tolist() == [[0, 0], [-0.5, 0.5]]
 
 
+def test_targets_by_hand() -> None:
+    # Class 1 is impossible, and only one of the images aims at it.
+    scores, aims = np.array([[0.0, -np.inf]] * 3), np.array([[1.0, 0.0], [4.0, 0.0], [0.0, 0.5]])
+    with np.errstate(invalid="ignore"):  # 0·(−inf), as within a session
+        losses, p = compute("target_cross_entropy", None, scores, aims, shapes=[(3,), (3, 2)])
+    assert losses.tolist() == [0, 0, np.inf]
+    even, aims = np.zeros((2, 2)), np.array([[0.25, 0.75], [3.0, 0.0]])
+    losses, p = compute("target_cross_entropy", None, even, aims, shapes=[(2,), (2, 2)])
+    assert losses.tolist() == pytest.approx([np.log(2), 3 * np.log(2)])
+    (dx,) = compute("target_cross_entropy_grad", None, p, aims, shapes=[(2, 2)])
+    assert (2 * dx).tolist() == [[0.25, -0.25], [-1.5, 1.5]]
+
+
 def test_hinge_by_hand() -> None:
     # The lecture's cat, car and frog: losses 2.9, 0 and 12.9.
     scores = np.array([[3.2, 5.1, -1.7], [1.3, 4.9, 2.0], [2.2, 2.5, -3.1]])

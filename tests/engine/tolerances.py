@@ -163,7 +163,7 @@ class _NoisySession(ReferenceSession):
 def _is_map(graph: Graph, node: Node, name: str) -> bool:
     """Whether the value lies as maps do; what a loss makes beside gradients does not."""
     value = graph[name]
-    losses = ("softmax_cross_entropy", "hinge")
+    losses = ("softmax_cross_entropy", "target_cross_entropy", "hinge")
     return value.batched and value.dtype == "real" and node.op not in losses
 
 
@@ -185,6 +185,8 @@ def _reduction_length(graph: Graph, node: Node, batch: int) -> int:
         case "average_pool" | "average_pool_grad" | "max_pool_grad":
             return prod(node.attributes.size)
         case "softmax_cross_entropy" | "softmax_cross_entropy_grad" | "hinge" | "hinge_grad":
+            return prod(shapes[0])
+        case "target_cross_entropy" | "target_cross_entropy_grad":
             return prod(shapes[0])
         case "penalty":
             return sum(map(prod, shapes))

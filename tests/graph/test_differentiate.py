@@ -98,8 +98,9 @@ def test_gradients_of_random_nets_are_differences(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", [Case("conv3-4 relu fc", (5, 6, 3), 7), Case("gap", (4, 4, 5), 3)])
-def test_gradients_of_the_hinge_loss_are_differences(case: Case) -> None:
-    differences_agree(*gradient_graph(case, "hinge"), start_values(case), feeds(case))
+@pytest.mark.parametrize("loss", ["hinge", "target_cross_entropy"])
+def test_gradients_of_other_losses_are_differences(case: Case, loss: str) -> None:
+    differences_agree(*gradient_graph(case, loss), start_values(case), feeds(case))
 
 
 SETTLED = Case("conv3-4 bn relu fc", (5, 4, 2), 3)
@@ -123,7 +124,8 @@ def test_gradients_go_through_a_normalisation_that_is_kept_as_it_is() -> None:
 @cache
 def differentiated_operations() -> frozenset[str]:
     graphs = [gradient_graph(case)[0] for case in CASES]
-    graphs.append(gradient_graph(Case("fc", (2, 2, 1), 2), "hinge")[0])
+    small = Case("fc", (2, 2, 1), 2)
+    graphs += [gradient_graph(small, loss)[0] for loss in ("hinge", "target_cross_entropy")]
     graphs.append(settled_gradients()[0])
     return frozenset(node.op for graph in graphs for node in graph.nodes)
 

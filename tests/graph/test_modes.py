@@ -82,6 +82,13 @@ def test_the_hinge_loss_has_no_probabilities() -> None:
     assert "probabilities" not in graph.values
 
 
+def test_a_loss_of_targets_still_counts_by_labels() -> None:
+    graph = with_loss(graph_of("fc10"), "target_cross_entropy")
+    loss, _, correct = graph.nodes[1:]
+    assert (loss.inputs, correct.inputs) == (("fc1", "targets"), ("fc1", "labels"))
+    assert (graph["targets"].role, graph["targets"].shape) == ("target", (10,))
+
+
 def test_gradients_come_after_the_outputs_in_the_order_asked_for() -> None:
     graph = with_gradients(
         with_loss(graph_of("fc10"), "hinge"), ["fc1.bias", "input", "fc1.weight"]

@@ -64,7 +64,7 @@ def test_the_other_memories_are_filled_in_order() -> None:
     assert [made.buffers[name].offset for name in "xwyz"] == [0, 640, 0, 64]
     assert made.sizes == {
         "arena": 0, "store": 704, "prepared": 0, "scalars": 0, "results": 192,
-        "input": 100, "labels": 0,
+        "input": 100, "labels": 0, "targets": 0,
     }  # fmt: skip
 
 

@@ -83,6 +83,67 @@ def test_a_run_left_anywhere_and_resumed_ends_with_the_same_bits(
     assert [row.loss for row in history] == [row.loss for row in whole.progress.history]
 
 
+MIXED = {
+    "flip": True,
+    "crop": 1,
+    "border": "reflect",
+    "rotate": 10.0,
+    "scale": 0.1,
+    "colour": 0.2,
+    "cutout": 2,
+    "mixup": 0.3,
+    "cutmix": 1.0,
+    "class_weights": "balanced",
+    "label_smoothing": 0.1,
+}
+
+
+@pytest.mark.parametrize("stop", [2, 5])
+def test_everything_that_varies_and_mixes_images_is_resumed_with_the_same_bits(stop: int) -> None:
+    recipe = {**RECIPE, **MIXED, "epochs": 2}
+    whole = toy.model(engine="native", threads=2)
+    whole.fit(X, Y, **recipe)
+    model = toy.model(engine="native", threads=1)
+    events = model.train(X, Y, **recipe)
+    list(islice(events, stop))
+    events.close()
+    model.fit(X, Y, resume=True)
+    assert toy.bits(model) == toy.bits(whole)
+    plain = toy.model(engine="native")
+    plain.fit(X, Y, **RECIPE, label_smoothing=0.1)
+    assert toy.bits(plain) != toy.bits(whole)
+
+
+def test_engines_learn_the_same_from_mixed_and_weighted_images() -> None:
+    recipe = {**RECIPE, **MIXED, "epochs": 1}
+    rows = [
+        toy.model("conv3-4p1 relu pool2 fc", engine=engine).fit(X, Y, **recipe)[0]
+        for engine in ("native", "reference")
+    ]
+    assert rows[0].loss == pytest.approx(rows[1].loss, rel=1e-4)
+
+
+def test_balanced_classes_weigh_the_same_in_the_loss() -> None:
+    few = np.concatenate([np.flatnonzero(Y == 0), np.flatnonzero(Y == 1)[:2]])
+    few = np.append(few, np.flatnonzero(Y == 2)[:2])
+    recipe = {"epochs": 1, "batch_size": 64, "class_weights": "balanced"}
+    events = toy.model("fc3").train(X[few], Y[few], **recipe)
+    first = next(event for event in events if isinstance(event, StepDone))
+    model = toy.model("fc3")
+    model.fit(X[few], Y[few], epochs=1, lr=0.0)
+    losses = [model.evaluate(X[few][Y[few] == k], Y[few][Y[few] == k])["loss"] for k in range(3)]
+    assert first.loss == pytest.approx(np.mean(losses))
+
+
+def test_what_batches_cannot_be_made_of_is_refused_before_the_run() -> None:
+    model = toy.model("fc3")
+    with pytest.raises(DataError, match="1 of 3 classes have no training image and so no weight"):
+        model.train(X[Y > 0], Y[Y > 0], class_weights="balanced")
+    with pytest.raises(UsageError, match="images of 6×6 cannot be reflected by 6 pixels"):
+        model.train(X, Y, crop=6, border="reflect")
+    assert model.settings is None
+
+
 def test_a_finished_run_can_be_made_longer(tmp_path: Path) -> None:
     constant = {**RECIPE, "schedule": "constant"}
     whole = toy.model()

@@ -44,6 +44,23 @@ def test_all_problems_are_named_at_once() -> None:
             {"nesterov": True},
             "nesterov (--nesterov) needs the optimizer sgd with a momentum above 0",
         ),
+        ({"border": "wrap"}, "border (--border) is 'wrap', not one of zero, reflect"),
+        ({"scale": 1.0}, "scale (--scale) is 1.0, not a number of at least 0 and below 1"),
+        ({"rotate": -5.0}, "rotate (--rotate) is -5.0, not a number of at least 0 and below 360"),
+        ({"cutout": 2.5}, "cutout (--cutout) is 2.5, not a whole number of at least 0"),
+        ({"mixup": float("nan")}, "mixup (--mixup) is nan, not a number of at least 0"),
+        (
+            {"class_weights": "even"},
+            "class_weights (--class-weights) is 'even', not one of None, balanced",
+        ),
+        (
+            {"loss": "hinge", "class_weights": "balanced"},
+            "class_weights (--class-weights) needs the loss cross-entropy, not hinge",
+        ),
+        (
+            {"loss": "hinge", "mixup": 0.2},
+            "mixup (--mixup) needs the loss cross-entropy, not hinge",
+        ),
         (
             {"loss": "hinge", "label_smoothing": 0.1},
             "label_smoothing (--label-smoothing) needs the loss cross-entropy",

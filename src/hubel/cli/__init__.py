@@ -11,7 +11,17 @@ from typing import Annotated
 import typer
 
 from hubel import __version__
-from hubel.cli import bench, check, evaluate, info, predict, train
+from hubel.cli import (
+    bench,
+    check,
+    diagnose,
+    evaluate,
+    info,
+    predict,
+    search,
+    show_batch,
+    train,
+)
 from hubel.errors import HubelError, reason
 
 __all__ = ["app", "main"]
@@ -28,6 +38,9 @@ app = typer.Typer(
 )
 app.command("check")(check.check)
 app.command("train")(train.train)
+app.command("diagnose")(diagnose.diagnose)
+app.command("show-batch")(show_batch.show_batch)
+app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("info")(info.info)
@@ -59,7 +72,7 @@ def _common(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 2 for what a user can mend, 130 after
-    Ctrl-C, and for `check` 1 where the network has problems.
+    Ctrl-C, and 1 where `check` finds problems in the network or `diagnose` faults in the run.
     """
     command = typer.main.get_command(app)
     given = sys.argv[1:] if arguments is None else list(arguments)

@@ -16,9 +16,14 @@ __all__ = [
     "Average",
     "BatchSize",
     "BiasLrFactor",
+    "Border",
     "Channels",
+    "ClassWeights",
     "ClipNorm",
+    "Colour",
     "Crop",
+    "Cutmix",
+    "Cutout",
     "Data",
     "DataDir",
     "Engine",
@@ -30,6 +35,7 @@ __all__ = [
     "LabelSmoothing",
     "Loss",
     "Lr",
+    "Mixup",
     "Momentum",
     "Name",
     "Nesterov",
@@ -38,10 +44,13 @@ __all__ = [
     "Out",
     "Patience",
     "Precision",
+    "Preflight",
     "Preprocess",
     "Quiet",
     "Resize",
     "Resume",
+    "Rotate",
+    "Scale",
     "Schedule",
     "Seed",
     "Size",
@@ -107,9 +116,35 @@ WarmupEpochs: TypeAlias = Annotated[
 Preprocess: TypeAlias = Annotated[
     str | None, _option("none, centre, mean-image or normalise. [normalise]")
 ]
-Flip: TypeAlias = Annotated[bool | None, _option("Mirror training images at random.")]
+Flip: TypeAlias = Annotated[
+    bool | None, _option("Mirror training images: half of them, and the others an epoch later.")
+]
 Crop: TypeAlias = Annotated[
     int | None, _option("Move training images at random by up to so many pixels. [0]")
+]
+Border: TypeAlias = Annotated[
+    str | None, _option("Beyond the edge of moved and turned images: zero or reflect. [zero]")
+]
+Rotate: TypeAlias = Annotated[
+    float | None, _option("Turn training images at random by up to so many degrees. [0]")
+]
+Scale: TypeAlias = Annotated[
+    float | None, _option("Make them larger or smaller by up to this share, such as 0.2. [0]")
+]
+Colour: TypeAlias = Annotated[
+    float | None, _option("Vary brightness, contrast and saturation by up to this share. [0]")
+]
+Cutout: TypeAlias = Annotated[
+    int | None, _option("Blank a square of so many pixels a side at random. [0]")
+]
+Mixup: TypeAlias = Annotated[
+    float | None, _option("Blend images and their labels by Beta(alpha, alpha); give alpha. [0]")
+]
+Cutmix: TypeAlias = Annotated[
+    float | None, _option("Paste a box of another image, with its share of the label; alpha. [0]")
+]
+ClassWeights: TypeAlias = Annotated[
+    str | None, _option("balanced: classes of few images weigh more in the loss. [none]")
 ]
 ValFraction: TypeAlias = Annotated[
     float | None, _option("Share of training images set aside where there is no val/. [0.1]")
@@ -167,6 +202,9 @@ Name: TypeAlias = Annotated[str | None, _option("Name of the run folder. [data-n
 Out: TypeAlias = Annotated[Path | None, _option("Where run folders go. [runs]", "--out", "-o")]
 Resume: TypeAlias = Annotated[
     Path | None, _option("Go on with the run in this folder; --epochs may be more.")
+]
+Preflight: TypeAlias = Annotated[
+    bool, _option("Look for faults in the seconds before the first epoch.")
 ]
 Json: TypeAlias = Annotated[bool, _option("Print the result as JSON.", "--json")]
 Quiet: TypeAlias = Annotated[bool, _option("Say nothing but the result.", "--quiet", "-q")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,23 @@ from hubel.engine import AUTO
 from hubel.graph.shape import describe
 from hubel.model import Model
 from hubel.network import Network
-from hubel.train.events import EpochDone
+from hubel.train.events import EpochDone, Verdict
 from hubel.train.metrics import Evaluation
 from hubel.train.tta import views_of
-from hubel.views.progress import accuracy_line, evaluation_line, thousands
+from hubel.views.preflight import quantity
+from hubel.views.progress import accuracy_line, evaluation_line, thousands, verdict_line
 
 __all__ = [
     "DEFAULT",
     "data_lines",
     "engine_line",
     "epoch_place",
+    "foreseen_lines",
     "net_lines",
     "result",
     "result_lines",
     "run_line",
+    "watched_lines",
 ]
 
 _SHOWN_PROBLEMS = 5
@@ -114,8 +117,37 @@ def result(
     }
 
 
+def watched_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """What was off during the run, again and together."""
+    if not verdicts:
+        yield "Watched: nothing was off"
+        return
+    yield f"Watched: {len(verdicts)} thing{'s' if len(verdicts) > 1 else ''} off"
+    for verdict in verdicts:
+        yield verdict_line(verdict)
+
+
+def foreseen_lines(foreseen: Mapping[str, Mapping[str, float | None]]) -> Iterator[str]:
+    """What the run was foretold to cost, and what it did."""
+    parts = []
+    for name, of in (
+        ("seconds-an-epoch", "an epoch"),
+        ("memory", "memory"),
+        ("checkpoint", "file"),
+    ):
+        before, after = foreseen[name]["foreseen"], foreseen[name]["truth"]
+        if before is not None and after is not None:
+            parts.append(f"{quantity(name, before)} {of}, was {quantity(name, after)}")
+    if parts:
+        yield f"Foreseen: {'; '.join(parts)}"
+
+
 def result_lines(
-    model: Model, measured: dict[str, Evaluation], validated: str, folder: Path
+    model: Model,
+    measured: dict[str, Evaluation],
+    validated: str,
+    remarks: Iterable[str],
+    folder: Path,
 ) -> Iterator[str]:
     """The end of a run in words; `validated` says which images the first two were measured on."""
     assert model.progress is not None
@@ -128,4 +160,5 @@ def result_lines(
     if model.tta != "none":
         count = len(views_of(model.tta))
         yield f"Scores are the mean over {count} views of each image (--tta {model.tta})"
+    yield from remarks
     yield f"Saved in {folder.resolve()}"

@@ -35,6 +35,14 @@ def train(
     preprocess: options.Preprocess = None,
     flip: options.Flip = None,
     crop: options.Crop = None,
+    border: options.Border = None,
+    rotate: options.Rotate = None,
+    scale: options.Scale = None,
+    colour: options.Colour = None,
+    cutout: options.Cutout = None,
+    mixup: options.Mixup = None,
+    cutmix: options.Cutmix = None,
+    class_weights: options.ClassWeights = None,
     val_fraction: options.ValFraction = None,
     size: options.Size = None,
     channels: options.Channels = None,
@@ -49,6 +57,7 @@ def train(
     name: options.Name = None,
     out: options.Out = None,
     resume: options.Resume = None,
+    preflight: options.Preflight = True,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -59,7 +68,7 @@ def train(
     if resume is not None:
         run = resumed(resume, given, fixed, threads, quiet)
     else:
-        run = started(given, fixed, threads, quiet)
+        run = started(given, fixed, threads, quiet, preflight)
     status = follow(run, json, quiet)
     if status:
         raise typer.Exit(status)

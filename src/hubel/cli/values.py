@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from itertools import chain, count
 from pathlib import Path
 
 from hubel.errors import UsageError
 from hubel.train.run import BEST
 
-__all__ = ["duration", "image_size", "input_size", "model_file", "print_json"]
+__all__ = ["duration", "image_size", "input_size", "model_file", "new_file", "print_json"]
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
@@ -54,6 +55,21 @@ def image_size(text: str) -> tuple[int, int]:
 def model_file(path: Path) -> Path:
     """A model file, or the best one of a run folder."""
     return path / BEST if path.is_dir() else path
+
+
+def new_file(given: Path | None, usual: Path, overwrite: bool) -> Path:
+    """Where a file is to be written: as `given`, else by its usual name, or usual-2, usual-3 ….
+
+    Raises UsageError for a given file that is there, unless it may be overwritten.
+    """
+    if given is None:
+        numbered = (usual.with_stem(f"{usual.stem}-{number}") for number in count(2))
+        return next(path for path in chain((usual,), numbered) if not path.exists())
+    if given.exists() and not overwrite:
+        raise UsageError(
+            "there is such a file", where=str(given), hint="give another name, or --overwrite"
+        )
+    return given
 
 
 def print_json(content: object) -> None:

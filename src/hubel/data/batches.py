@@ -12,21 +12,19 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from hubel.data import counter
-from hubel.data.augment import Places, straight
+from hubel.data.augment import Augmentation, Drawing, vary
 from hubel.data.dataset import Split
 from hubel.data.preprocess import Factors, Preprocess, factors
 from hubel.errors import UsageError
+from hubel.variation import Variation
 
-__all__ = ["Assemble", "Augment", "Batch", "batches", "minibatches", "prefetch"]
+__all__ = ["Assemble", "Batch", "batches", "minibatches", "prefetch"]
 
-Augment: TypeAlias = Callable[[Places, int, int, np.ndarray], Places]
-"""(places of pixels, seed, epoch, indices of the images) to places in the same number."""
-
-Assemble: TypeAlias = Callable[[np.ndarray, np.ndarray, Places | None, Factors], np.ndarray]
-"""(images, indices of the wanted ones, places of their pixels, factors) to float32 numbers: an
+Assemble: TypeAlias = Callable[[np.ndarray, np.ndarray, Variation | None, Factors], np.ndarray]
+"""(images, indices of the wanted ones, how they are varied, factors) to float32 numbers: an
 engine's `Session.assemble`."""
 
-# Images whose places are drawn together: few enough to stay near a core, many enough that what
+# Images whose variations are drawn together: few enough to stay near a core, many enough that what
 # NumPy takes for each call does not count.
 _DRAWN_TOGETHER = 2048
 
@@ -35,11 +33,17 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Images (B, H, W, C) float32 ready for the network, their class numbers and indices."""
+    """Images (B, H, W, C) float32 ready for the network, their class numbers and indices.
+
+    `variation` tells what was done to them. `targets` (B, classes) float32 are what a loss of
+    distributions aims at; None where the class numbers alone say it.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     indices: np.ndarray
+    variation: Variation | None = None
+    targets: np.ndarray | None = None
 
 
 def batches(
@@ -70,7 +74,7 @@ def minibatches(
     epoch: int = 0,
     *,
     shuffle: bool = True,
-    augment: Augment | None = None,
+    augment: Augmentation | None = None,
 ) -> Iterator[Batch]:
     """Yield the batches of an epoch: gathered, augmented, preprocessed.
 
@@ -79,18 +83,15 @@ def minibatches(
     images = split.images
     ready = factors(preprocess, images)
     order = batches(len(split), batch_size, seed, epoch, shuffle)
+    height, width, depth = images.shape[1:]
+    drawing = Drawing(seed, epoch, len(split), (height, width, depth), images.dtype == np.uint8)
     while group := list(islice(order, max(1, _DRAWN_TOGETHER // batch_size))):
-        places = None
-        if augment is not None:
-            drawn = np.concatenate(group)
-            places = augment(straight(len(drawn), *images.shape[1:3]), seed, epoch, drawn)
-        first = 0
-        for indices in group:
-            own = None
-            if places is not None:
-                own = places[0][first : first + batch_size], places[1][first : first + batch_size]
-            first += batch_size
-            yield Batch(assemble(images, indices, own, ready), split.labels[indices], indices)
+        drawn = vary(augment, drawing, np.concatenate(group)) if augment is not None else None
+        for place, indices in enumerate(group):
+            first = place * batch_size
+            own = None if drawn is None else drawn.part(slice(first, first + batch_size))
+            made = assemble(images, indices, own, ready)
+            yield Batch(made, split.labels[indices], indices, own)
 
 
 def prefetch(source: Iterable[_Item], ahead: int = 2) -> Generator[_Item, None, None]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from hubel.engine.session import Array, Feeds, Places
+from hubel.engine.session import Array, Feeds
 from hubel.errors import DataError, UsageError
 from hubel.graph.op import Graph, Value
+from hubel.variation import FRACTION, Variation
 
 __all__ = ["check_choice", "check_feeds"]
 
@@ -45,17 +46,43 @@ def check_feeds(graph: Graph, feeds: Feeds) -> dict[str, Array]:
     return checked
 
 
-def check_choice(images: Array, indices: Array, places: Places | None) -> None:
-    """Raise UsageError where `indices` or `places` point to what `images` do not have."""
+def check_choice(images: Array, indices: Array, variation: Variation | None) -> None:
+    """Raise UsageError where `indices` or the variation point to what `images` do not have."""
     _, height, width, _ = images.shape
     chosen = [("image", indices, 0, len(images))]
-    if places is not None:
-        chosen += [("row", places[0], -1, height), ("column", places[1], -1, width)]
+    if variation is not None:
+        if variation.places is not None:
+            rows, columns = variation.places
+            chosen += [("row", rows, -1, height), ("column", columns, -1, width)]
+        chosen += _sides(variation.boxes, height, width)
+        if variation.affine is not None:
+            _check_affine(variation.affine, height, width)
+        if variation.mixed is not None:
+            chosen += _sides(variation.mixed.boxes, height, width)
+            check_choice(images, variation.mixed.indices, variation.mixed.variation)
     for what, numbers, least, end in chosen:
         if numbers.size and not (least <= numbers.min() and numbers.max() < end):
             raise UsageError(
                 f"{what} {numbers.min()} to {numbers.max()} were chosen, of {end} from 0 on"
             )
+
+
+def _sides(boxes: Array | None, height: int, width: int) -> list[tuple[str, Array, int, int]]:
+    if boxes is None:
+        return []
+    return [
+        ("row of a box", boxes[:, ::2], 0, height + 1),
+        ("column of a box", boxes[:, 1::2], 0, width + 1),
+    ]
+
+
+def _check_affine(affine: Array, height: int, width: int) -> None:
+    """Coordinates must fit into their 64 bits, with room to step beyond the border."""
+    farthest = np.abs(affine.astype(np.float64)) @ np.array([height, width, 1.0])
+    if farthest.size and not farthest.max() < 2.0**62:
+        raise UsageError(
+            f"a pixel would be taken {farthest.max() / 2.0**FRACTION:.3g} pixels from its image"
+        )
 
 
 def _shape(value: Value) -> str:

@@ -14,22 +14,29 @@ import numpy as np
 
 from hubel import _native
 from hubel.engine.feeds import check_choice, check_feeds
-from hubel.engine.session import Array, Factors, Feeds, Places
+from hubel.engine.session import Array, Factors, Feeds
 from hubel.errors import HubelError, UsageError
 from hubel.graph.op import Graph, Value
 from hubel.program import kernels
 from hubel.program.make import make
 from hubel.program.program import ALIGNMENT, Buffer, Call, Memory, Precision, Program
 from hubel.records import dataclass
+from hubel.variation import Mixture, Variation
 
 __all__ = ["CallTime", "NativeSession", "instruction_sets", "pair_rate"]
 
 OWN: tuple[Memory, ...] = ("arena", "store", "prepared", "scalars", "results")
-GIVEN: tuple[Memory, ...] = ("input", "labels")
+GIVEN: tuple[Memory, ...] = ("input", "labels", "targets")
 MEMORIES = (*OWN, *GIVEN)
 
-_NO_PLACES = np.empty((0, 0), np.int32)
 _NO_LABELS = np.empty(0, np.int64)
+_NO_FLOATS = np.empty(0, np.float32)
+_NONE = np.empty(0, np.int32)
+_UNVARIED = Variation()
+
+# Bytes of second images that are made at once: they stay in cache until they are mixed in, and the
+# system is not asked for new memory every time.
+_MIXED_TOGETHER = 1 << 19
 
 MOST_PROGRAMS = 64
 """Programs kept ready; past them the one not used for longest is made again when needed."""
@@ -110,7 +117,7 @@ class NativeSession:
         self._changes = 0
         self._arena = _memory(0)
         self._loaded: dict[tuple[int, int], _Loaded] = {}
-        self._assemblers: dict[tuple[kernels.Assembly, tuple[int, ...]], _native.Program] = {}
+        self._assemblers: dict[tuple[Any, tuple[int, ...]], _native.Program] = {}
 
     @property
     def isa(self) -> str:
@@ -140,50 +147,81 @@ class NativeSession:
             return self._view(name).copy()
 
     def assemble(
-        self, images: Array, indices: Array, places: Places | None, factors: Factors
+        self, images: Array, indices: Array, variation: Variation | None, factors: Factors
     ) -> Array:
         """The chosen images as a batch; raises UsageError for what they do not have."""
         # They choose places in memory: what was checked must stay so.
-        indices = np.array(indices)
-        places = None if places is None else (np.array(places[0]), np.array(places[1]))
-        check_choice(images, indices, places)
+        indices, variation = np.array(indices), None if variation is None else variation.copy()
+        check_choice(images, indices, variation)
+        given = variation or _UNVARIED
+        batch = self._varied(images, indices, given, factors)
+        if given.mixed is not None and batch.size:
+            together = max(1, _MIXED_TOGETHER // batch[0].nbytes)
+            for first in range(0, len(batch), together):
+                part = slice(first, first + together)
+                self._mix(batch[part], images, given.mixed.part(part), factors)
+        return batch
+
+    def _mix(self, batch: Array, images: Array, mixed: Mixture, factors: Factors) -> None:
+        """Mixes the second images into a batch."""
+        second = self._varied(images, mixed.indices, mixed.variation, factors)
+        shares, boxes = _ready(mixed.shares, np.float32), _ready(mixed.boxes, np.int32)
+        self._alter("mix", kernels.Mixing(*batch.shape), [second, shares, boxes], batch)
+
+    def _varied(
+        self, images: Array, indices: Array, variation: Variation, factors: Factors
+    ) -> Array:
+        """The chosen images, each by itself."""
         batch = np.empty((len(indices), *images.shape[1:]), np.float32)
         if not batch.size:
             return batch
         if not _usable(images):
             images, indices = images[indices], np.arange(len(indices))
             images = images if images.dtype == np.uint8 else images.astype(np.float32)
-        rows, columns = places or (_NO_PLACES, _NO_PLACES)
+        rows, columns = variation.places or (None, None)
+        affine, colours, boxes = variation.affine, variation.colours, variation.boxes
         scale, shift = (_ready(each, np.float32) for each in factors)
+        count, height, width, depth = batch.shape
+        parameters = kernels.Assembly(
+            len(images),
+            count,
+            height,
+            width,
+            depth,
+            int(images.dtype == np.uint8),
+            len(scale),
+            int(rows is not None),
+            int(affine is not None),
+            int(variation.reflect),
+            int(colours is not None),
+            int(boxes is not None),
+        )
         given = [
             images,
             _ready(indices, np.int64),
-            _ready(rows, np.int32),
-            _ready(columns, np.int32),
+            _ready_or_none(rows, np.int32),
+            _ready_or_none(columns, np.int32),
+            _ready_or_none(affine, np.int64),
+            _ready_or_none(colours, np.float32),
+            _ready_or_none(boxes, np.int32),
             scale,
             shift,
         ]
-        sizes = [each.nbytes for each in (batch, *given)]
-        is_bytes, is_moved = images.dtype == np.uint8, places is not None
-        count, height, width, depth = batch.shape
-        parameters = kernels.Assembly(
-            len(images), count, height, width, depth, int(is_bytes), int(is_moved), len(scale)
-        )
-        self._alone.run(self._assembler(parameters, tuple(sizes)), [batch], given)
+        self._alter("assemble", parameters, given, batch)
         return batch
 
-    def _assembler(self, parameters: kernels.Assembly, sizes: tuple[int, ...]) -> _native.Program:
-        """The program of one call, made once for such batches; it fills the first memory."""
-        key = (parameters, sizes)
-        made = self._assemblers.get(key)
+    def _alter(self, kernel: str, parameters: Any, given: list[Array], batch: Array) -> None:
+        """Runs the program of one call that fills or changes a batch, made once for such ones."""
+        sizes = tuple([each.nbytes for each in (batch, *given)])
+        made = self._assemblers.get((parameters, sizes))
         if made is None:
             operands = [(number, 0, sizes[number]) for number in (*range(1, len(sizes)), 0)]
-            step = ("assemble", operands, [_word(x) for x in kernels.words(parameters)])
+            step = (kernel, operands, [_word(x) for x in kernels.words(parameters)])
             if len(self._assemblers) >= MOST_PROGRAMS:
                 self._assemblers.clear()
             made = _native.Program(self._alone, [step], list(sizes))
-            self._assemblers[key] = made
-        return made
+            self._assemblers[parameters, sizes] = made
+        self._alone.run(made, [batch], given)
 
     def run(self, graph: Graph, feeds: Feeds) -> dict[str, Array]:
         """Runs every node once and gives the graph's outputs by name."""
@@ -346,6 +384,10 @@ def _ready(array: Array, dtype: type[np.generic]) -> Array:
     return made if made.flags.aligned else made.copy()
 
 
+def _ready_or_none(array: Array | None, dtype: type[np.generic]) -> Array:
+    return _NONE if array is None else _ready(array, dtype)
+
+
 def _usable(images: Array) -> bool:
     """Whether the compiled module can read images where they lie, however many there are."""
     known = images.dtype in (np.uint8, np.float32)
@@ -367,7 +409,8 @@ def _write_scalars(loaded: _Loaded, fed: dict[str, Array]) -> None:
 def _given(fed: dict[str, Array]) -> list[Array]:
     """What the caller feeds, as the compiled module reads it."""
     labels = _ready(fed["labels"], np.int64) if "labels" in fed else _NO_LABELS
-    return [_ready(fed["input"], np.float32), labels]
+    targets = _ready(fed["targets"], np.float32) if "targets" in fed else _NO_FLOATS
+    return [_ready(fed["input"], np.float32), labels, targets]
 
 
 def _results(

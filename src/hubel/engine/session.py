@@ -8,11 +8,11 @@ from typing import Any, Protocol, TypeAlias
 from numpy.typing import NDArray
 
 from hubel.graph.op import Graph
+from hubel.variation import Variation
 
-__all__ = ["Array", "Factors", "Feeds", "Places", "Session"]
+__all__ = ["Array", "Factors", "Feeds", "Session"]
 
 Array: TypeAlias = NDArray[Any]
-Places: TypeAlias = tuple[Array, Array]
 Factors: TypeAlias = tuple[Array, Array]
 Feeds: TypeAlias = Mapping[str, Array | float | int]
 
@@ -36,19 +36,19 @@ class Session(Protocol):
         """Runs every node once and gives the graph's outputs by name.
 
         `feeds` holds "input" (N, H, W, C), and as far as the graph reads them "labels" (N,),
-        "rate", "step" and "seed". Persistent values that the graph updates are changed in place.
+        "targets" (N, classes), "rate", "step" and "seed". Persistent values that the graph updates
+        are changed in place.
         """
         ...
 
     def assemble(
-        self, images: Array, indices: Array, places: Places | None, factors: Factors
+        self, images: Array, indices: Array, variation: Variation | None, factors: Factors
     ) -> Array:
         """The chosen ones of `images` (M, H, W, C), uint8 or float32, as a batch (N, H, W, C).
 
-        The pixel in row y and column x of image n is the one in row `places[0][n, y]` and column
-        `places[1][n, x]` of its image, zero where either is -1, and each of its numbers becomes
-        number * scale + shift with `factors` of shape (1, W, C) or (H, W, C), in float32, product
-        and sum rounded each. Threads may call it while a graph runs. Raises UsageError for an index
-        of no image and a place in none.
+        Each is varied as `variation` says; every number becomes number * scale + shift with
+        `factors` of shape (1, W, C) or (H, W, C), in float32, product and sum rounded each. Every
+        engine gives the same bits. Threads may call it while a graph runs. Raises UsageError for an
+        index of no image, a place in none and a box that is not on it.
         """
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from hubel.graph.differentiate import differentiate, prune
@@ -75,9 +76,13 @@ def _settled(node: Node) -> Node:
 
 
 def with_loss(graph: Graph, op: str, attributes: Any = None) -> Graph:
-    """The graph with a loss behind its scores; outputs "loss", its mean, and "correct", a count."""
+    """The graph with a loss behind its scores; outputs "loss", its mean, and "correct", a count.
+
+    What is correct the labels say, also where the loss aims at "targets".
+    """
     (scores,) = graph.outputs
-    each = ("losses", "probabilities") if op == "softmax_cross_entropy" else ("losses",)
+    aim = "targets" if op == "target_cross_entropy" else "labels"
+    each = ("losses",) if op == "hinge" else ("losses", "probabilities")
     values = {
         **graph.values,
         "labels": Value("labels", (), "label", dtype="label"),
@@ -85,11 +90,13 @@ def with_loss(graph: Graph, op: str, attributes: Any = None) -> Graph:
         "loss": Value("loss", (), "result", batched=False),
         "correct": Value("correct", (), "result", batched=False),
     }
+    if aim == "targets":
+        values[aim] = Value(aim, (prod(graph[scores].shape),), "target")
     if len(each) > 1:
         values["probabilities"] = Value("probabilities", graph[scores].shape, "activation")
     nodes = (
         *graph.nodes,
-        Node(op, "loss", (scores, "labels"), each, attributes),
+        Node(op, "loss", (scores, aim), each, attributes),
         Node("mean_loss", "mean_loss", ("losses",), ("loss",)),
         Node("count_correct", "count_correct", (scores, "labels"), ("correct",)),
     )

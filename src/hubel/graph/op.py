@@ -13,21 +13,31 @@ __all__ = ["Dtype", "Emit", "Graph", "Node", "Op", "Role", "Shape", "Value"]
 
 Shape: TypeAlias = tuple[int, ...]
 Role: TypeAlias = Literal[
-    "input", "label", "scalar", "parameter", "statistic", "slot", "activation", "gradient", "result"
+    "input",
+    "label",
+    "target",
+    "scalar",
+    "parameter",
+    "statistic",
+    "slot",
+    "activation",
+    "gradient",
+    "result",
 ]
 Dtype: TypeAlias = Literal["real", "index", "label"]
 
 PERSISTENT: frozenset[str] = frozenset({"parameter", "statistic", "slot"})
-FED: frozenset[str] = frozenset({"input", "label", "scalar"})
+FED: frozenset[str] = frozenset({"input", "label", "target", "scalar"})
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
     """One array of a graph: `shape` is that of one image where `batched`, of the whole otherwise.
 
-    A "parameter" is trained, a "statistic" kept by batch normalisation, a "slot" by an optimizer;
-    these outlive a step. "index" values hold positions inside a window. `of` names the value that a
-    gradient belongs to, and the one that a slot begins as a copy of; other slots begin at zero.
+    A "target" is the share of each class that a loss aims at. A "parameter" is trained, a
+    "statistic" kept by batch normalisation, a "slot" by an optimizer; these outlive a step. "index"
+    values hold positions inside a window. `of` names the value that a gradient belongs to, and the
+    one that a slot begins as a copy of; other slots begin at zero.
     """
 
     name: str

@@ -31,6 +31,7 @@ _FOREIGN = (
     (re.compile(r"(?:leaky_?relu|lrelu)-?(.*)"), "leaky"),
     (re.compile(r"swish()"), "silu"),
 )
+_RANGE = re.compile(r"(?:[a-z_]+=)?[0-9.][0-9.e+-]*(?:\.\.|,)[0-9.e+,-]+")
 _NOT_NEEDED = {
     "flatten": "fc flattens on its own",
     "softmax": "the loss applies it",
@@ -223,6 +224,8 @@ def _unknown(word: str) -> str:
     reason = _NOT_NEEDED.get(re.sub(r"[0-9_]", "", plain))
     if reason is not None:
         return f"is not needed: {reason}; leave it out"
+    if _RANGE.fullmatch(plain):
+        return "is a range, which only `hubel search` takes: write one number, without braces"
     for pattern, name in _FOREIGN:
         match = pattern.fullmatch(plain)
         if match is not None:

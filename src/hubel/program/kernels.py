@@ -21,7 +21,10 @@ PANEL = 32
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A batch out of so many images; `rows` of them have factors of their own, one or all."""
+    """A batch out of so many images; `rows` of them have factors of their own, one or all.
+
+    The last five tell what of a variation is given.
+    """
 
     images: int
     batch: int
@@ -29,8 +32,22 @@ class Assembly:
     width: int
     depth: int
     bytes: int
-    moved: int
     rows: int
+    moved: int
+    turned: int
+    reflect: int
+    coloured: int
+    boxed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    """Two batches of images."""
+
+    batch: int
+    height: int
+    width: int
+    depth: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,7 +474,10 @@ BFLOAT16 = "_bf16"
 
 KERNELS: Mapping[str, Kernel] = MappingProxyType(
     {
-        "assemble": Kernel("images indices rows? columns? scale shift batch>", Assembly),
+        "assemble": Kernel(
+            "images indices rows? columns? affine? colours? boxes? scale shift batch>", Assembly
+        ),
+        "mix": Kernel("second shares boxes batch!", Mixing),
         "pack_maps": Kernel("images maps>", Layout, maps=True),
         "unpack_maps": Kernel("maps images>", Layout, maps=True),
         "copy_channels": Kernel("from to!", CopyChannels, maps=True),
@@ -522,6 +542,8 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         ),
         "softmax_cross_entropy": Kernel("scores labels losses> probabilities>", Loss),
         "softmax_cross_entropy_grad": Kernel("probabilities labels dscores>", Loss, maps=True),
+        "target_cross_entropy": Kernel("scores targets losses> probabilities>", Rows),
+        "target_cross_entropy_grad": Kernel("probabilities targets dscores>", Rows, maps=True),
         "hinge": Kernel("scores labels losses>", Loss),
         "hinge_grad": Kernel("scores labels dscores>", Loss, maps=True),
         "mean_loss": Kernel("losses loss>", Size),

@@ -56,7 +56,7 @@ class Lowering:
 
     def buffer(self, name: str, size: int, memory: Memory = "arena") -> str:
         """A buffer of so many bytes, in whole cache lines unless the caller brings it."""
-        given = memory in ("input", "labels")
+        given = memory in ("input", "labels", "targets")
         room = size if given else -(-size // ALIGNMENT) * ALIGNMENT
         self.buffers[name] = Buffer(name, room, memory)
         return name
@@ -86,6 +86,8 @@ class Lowering:
         """Whether the value is stored as bfloat16: maps are, what a loss makes is not."""
         if self.precision == "float32" or not value.batched or value.dtype != "real":
             return False
+        if value.role == "target":
+            return False
         return value.name not in self.by_losses
 
     @cached_property
@@ -96,7 +98,7 @@ class Lowering:
     @cached_property
     def by_losses(self) -> frozenset[str]:
         """What the losses make besides gradients of maps."""
-        losses = ("softmax_cross_entropy", "hinge")
+        losses = ("softmax_cross_entropy", "target_cross_entropy", "hinge")
         return frozenset(
             name for node in self.graph.nodes if node.op in losses for name in node.outputs
         )
@@ -151,6 +153,8 @@ class Lowering:
                 self.call("pack_maps", (plain, packed), self.maps(value.name))
         elif value.role == "label":
             self.buffer(value.name, self.batch * 8, "labels")
+        elif value.role == "target":
+            self.buffer(value.name, self.numbers(value.name) * 4, "targets")
         elif value.role == "scalar":
             self.buffer(value.name, 8, "scalars")
 

@@ -45,7 +45,7 @@ def plan(prepared: Prepared) -> Program:
     living = lifetimes(lowered.calls)
     placed: dict[str, Buffer] = {}
     sizes: dict[Memory, int] = dict.fromkeys(
-        ("arena", "store", "prepared", "scalars", "results", "input", "labels"), 0
+        ("arena", "store", "prepared", "scalars", "results", "input", "labels", "targets"), 0
     )
     for buffer in lowered.buffers.values():
         if buffer.memory == "arena":

@@ -17,7 +17,9 @@ ALIGNMENT = 64
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 """How activation maps and their gradients are stored; sums are float32 in either."""
 
-Memory: TypeAlias = Literal["arena", "store", "prepared", "scalars", "results", "input", "labels"]
+Memory: TypeAlias = Literal[
+    "arena", "store", "prepared", "scalars", "results", "input", "labels", "targets"
+]
 """Where a buffer lies: "arena" is planned by lifetime, "store" outlives a step, "prepared" is made
 anew when the store has changed, the rest is handed over at each run."""
 

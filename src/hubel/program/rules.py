@@ -203,6 +203,14 @@ def _loss(lowering: Lowering, node: Node) -> None:
     lowering.call(node.op, (read, *others, *outputs), parameters)
 
 
+def _target_loss(lowering: Lowering, node: Node) -> None:
+    scores, targets = node.inputs
+    read = lowering.floats(scores)
+    outputs = tuple(lowering.make(name) for name in node.outputs)
+    parameters = kernels.Rows(lowering.batch, prod(lowering.graph[targets].shape))
+    lowering.call(node.op, (read, targets, *outputs), parameters)
+
+
 def _mean_loss(lowering: Lowering, node: Node) -> None:
     operands = (*node.inputs, lowering.make(node.outputs[0]))
     lowering.call("mean_loss", operands, kernels.Size(lowering.batch))
@@ -303,6 +311,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "split": _split,
         "softmax_cross_entropy": _loss,
         "softmax_cross_entropy_grad": _loss,
+        "target_cross_entropy": _target_loss,
+        "target_cross_entropy_grad": _target_loss,
         "hinge": _loss,
         "hinge_grad": _loss,
         "mean_loss": _mean_loss,

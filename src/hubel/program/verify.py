@@ -62,7 +62,7 @@ def _verify_operands(number: int, call: Call) -> None:
 RUN_MADE = ("arena", "prepared", "results")
 """Memories whose content the calls themselves make."""
 
-FED = ("input", "labels", "scalars")
+FED = ("input", "labels", "targets", "scalars")
 """Memories that are only read."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from hubel.data.batches import Batch, minibatches, prefetch
 from hubel.data.dataset import Split
 from hubel.data.preprocess import Preprocess
-from hubel.engine import Session
+from hubel.engine import Array, Session
 from hubel.graph import modes
 from hubel.graph.op import Graph
 from hubel.train import diverged, whiten
-from hubel.train.events import Ended, EpochDone, Event, Reason, Started, Validating
+from hubel.train.events import Ended, EpochDone, Event, Probe, Reason, Started, Validating
 from hubel.train.losses import Labels, Scores
 from hubel.train.metrics import Evaluation, measure
+from hubel.train.probe import due, probe, probe_graph, weights_of
 from hubel.train.progress import Progress
 from hubel.train.schedules import learning_rate
 from hubel.train.settings import Settings
-from hubel.train.step import batches_from, run_step, step_graph, steps_before
+from hubel.train.step import batches_from, check, run_step, step_graph, steps_before
+from hubel.train.watch import Watch, chance_loss
 
 __all__ = ["evaluate", "train"]
 
@@ -58,9 +60,12 @@ def train(
     the run there. Raises `DivergedError` where the numbers are no longer finite, with the session
     as it was before the step that did it.
     """
+    check(training, chosen, _classes(graph))
     run = _Run(
         session,
+        graph,
         step_graph(graph, chosen),
+        probe_graph(graph, chosen),
         modes.for_inference(graph),
         training,
         validation,
@@ -73,7 +78,9 @@ def train(
 @dataclass(frozen=True, slots=True, eq=False)
 class _Run:
     session: Session
+    graph: Graph
     whole: Graph
+    probing: Graph
     inference: Graph
     training: Split
     validation: Split | None
@@ -104,6 +111,7 @@ class _Run:
             progress.step,
         )
         kept = self._anchor(progress, None)
+        watch = self._watch()
         source = self._batches(progress)
         with closing(prefetch(source)) as batches:
             while (reason := self._finished(progress, begun)) is None:
@@ -111,13 +119,18 @@ class _Run:
                 while progress.step < self.steps and not self._out_of_time(begun):
                     if progress.step - kept.progress.step >= _ANCHOR_STEPS:
                         kept = self._anchor(progress, kept)
+                    batch, number = next(batches), steps_before(progress, self.steps) + 1
+                    before = weights_of(self.session, self.graph) if due(number) else None
                     done = run_step(
-                        self.session, self.whole, next(batches), self.chosen, progress, self.steps
+                        self.session, self.whole, batch, self.chosen, progress, self.steps
                     )
                     if not diverged.finite(done):
                         raise self._explain(kept, progress.after(done))
+                    if before is not None:
+                        done = replace(done, probe=self._probe(batch, before))
                     progress = progress.after(done)
                     yield done
+                    yield from watch.step(done, number)
                 if progress.step < self.steps:
                     continue
                 measured = None
@@ -131,6 +144,7 @@ class _Run:
                 progress = progress.after(row)
                 kept = replace(kept, progress=progress)
                 yield row
+                yield from watch.epoch(row, measured)
         best = progress.best.epoch if progress.best else None
         yield Ended(reason, progress.epoch, best, time.monotonic() - begun)
 
@@ -139,9 +153,25 @@ class _Run:
         filters = whiten.filters(weight, self.training.images, self.preprocess)
         self.session.write(weight.name, filters)
 
+    def _watch(self) -> Watch:
+        classes = _classes(self.inference)
+        chance = chance_loss(self.chosen, self.training.labels, classes)
+        return Watch(self.chosen, chance, self.steps)
+
+    def _probe(self, batch: Batch, before: Mapping[str, Array]) -> Probe | None:
+        after = weights_of(self.session, self.graph)
+        return probe(self.session, self.graph, self.probing, batch, self.chosen, before, after)
+
     def _batches(self, progress: Progress) -> Iterator[Batch]:
         assemble = self.session.assemble
-        return batches_from(self.training, self.preprocess, assemble, self.chosen, progress)
+        return batches_from(
+            self.training,
+            self.preprocess,
+            assemble,
+            self.chosen,
+            progress,
+            _classes(self.inference),
+        )
 
     def _finished(self, progress: Progress, begun: float) -> Reason | None:
         if progress.epoch >= self.chosen.epochs:

@@ -23,9 +23,13 @@ Labels: TypeAlias = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """One row of the table of losses: `values(scores, labels)` are those of each image, float64."""
+    """One row of the table of losses: `values(scores, labels)` are those of each image, float64.
+
+    `target_op` is its operation where a share of each class is aimed at, if it has such a form.
+    """
 
     op: str
+    target_op: str | None
     attributes: Callable[[Settings], Any]
     values: Callable[[Scores, Labels], NDArray[np.float64]]
 
@@ -61,9 +65,10 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
     {
         "cross-entropy": Loss(
             "softmax_cross_entropy",
+            "target_cross_entropy",
             lambda chosen: CrossEntropy(chosen.label_smoothing),
             _cross_entropy,
         ),
-        "hinge": Loss("hinge", lambda _: None, _hinge),
+        "hinge": Loss("hinge", None, lambda _: None, _hinge),
     }
 )

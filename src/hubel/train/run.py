@@ -28,10 +28,14 @@ __all__ = [
     "LAST",
     "SETTINGS",
     "Savable",
+    "append_line",
     "create",
+    "open_log",
     "record",
     "write_confusion",
     "write_json",
+    "write_text",
+    "writing",
 ]
 
 BEST, LAST, SETTINGS = "best.hubel", "last.hubel", "settings.json"
@@ -92,29 +96,29 @@ def record(
     middle of a step leaves the last good files. Raises HubelError where the folder cannot be
     written, or another process is writing it, and passes on what the events raise.
     """
-    with closing(events), _log(folder) as log:
+    with closing(events), open_log(folder) as log:
         saved_at = time.monotonic()
         try:
             for event in events:
                 late = isinstance(event, StepDone) and time.monotonic() - saved_at >= _SAVE_EVERY
-                with _writing(folder):
+                with writing(folder):
                     if _keep(model, event, folder, about, log, late):
                         saved_at = time.monotonic()
                 yield event
         except GeneratorExit:
-            with _writing(folder):
+            with writing(folder):
                 model.save(folder / LAST)
-                _append(log, {"event": "interrupted"})
+                append_line(log, {"event": "interrupted"})
             raise
         except KeyboardInterrupt:
             # It may have fallen into the middle of a step, with half of the weights updated: a
             # file of them would not go on to the same bits, the last one does.
-            with _writing(folder):
-                _append(log, {"event": "interrupted"})
+            with writing(folder):
+                append_line(log, {"event": "interrupted"})
             raise
         except HubelError as error:
-            with _writing(folder):
-                _append(log, {"event": "failed", "error": str(error)})
+            with writing(folder):
+                append_line(log, {"event": "failed", "error": str(error)})
             raise
 
 
@@ -123,7 +127,7 @@ def _keep(
 ) -> bool:
     """Write what an event is to leave, and tell whether the last model was saved."""
     if not isinstance(event, Validating):
-        _append(log, as_dict(event))
+        append_line(log, as_dict(event))
     if isinstance(event, Started):
         assert model.settings is not None
         write_json(folder / SETTINGS, {**about, "training": asdict(model.settings)})
@@ -143,7 +147,11 @@ def _keep(
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON for people to read: indented, in the order given."""
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text, whole or not at all."""
     with replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
@@ -185,19 +193,20 @@ def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
         file.write(text.getvalue().encode("utf-8", "backslashreplace"))
 
 
-def _append(log: TextIO, content: Mapping[str, Any]) -> None:
+def append_line(log: TextIO, content: Mapping[str, Any]) -> None:
+    """Write one line of JSON to a log, at once."""
     log.write(json.dumps(content, ensure_ascii=False) + "\n")
     log.flush()
 
 
 @contextmanager
-def _log(folder: Path) -> Iterator[TextIO]:
+def open_log(folder: Path) -> Iterator[TextIO]:
     """The log open for appending, by this process alone, from the beginning of a line."""
     path = folder / _EVENTS
-    with _writing(folder):
+    with writing(folder):
         log = path.open("a+", encoding="utf-8", errors="backslashreplace")
     try:
-        with _writing(folder):
+        with writing(folder):
             _lock(log, path)
             if path.stat().st_size:
                 with path.open("rb") as written:
@@ -211,7 +220,7 @@ def _log(folder: Path) -> Iterator[TextIO]:
         yield log
     finally:
         # What a full disk did not take is tried once more here, and refused once more.
-        with _writing(folder):
+        with writing(folder):
             log.close()
 
 
@@ -232,7 +241,7 @@ def _lock(log: TextIO, path: Path) -> None:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     """Within the block, what the system refuses is told as a HubelError."""
     try:
         yield

@@ -7,8 +7,9 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
+from hubel.data.augment import Augmentation, Border
 from hubel.data.preprocess import Method
 from hubel.errors import FormatError, UsageError
 from hubel.train.initialise import SEEDS
@@ -17,7 +18,10 @@ from hubel.train.optimizers import OPTIMIZERS
 from hubel.train.schedules import SCHEDULES
 from hubel.train.tta import TTA
 
-__all__ = ["EXTENDABLE", "Settings", "from_dict", "names", "settings"]
+__all__ = ["EXTENDABLE", "Settings", "Weights", "from_dict", "names", "settings"]
+
+Weights: TypeAlias = Literal["balanced"]
+"""How much each class weighs in the loss."""
 
 EXTENDABLE = frozenset({"epochs", "patience", "time"})
 """The choices that may differ when a run is resumed: how long it goes on."""
@@ -29,8 +33,13 @@ class Settings:
 
     `lr` None is the optimizer's usual learning rate, which `settings` writes in. `weight_decay` is
     the factor of ½·Σw² in the loss (for AdamW that of the weights' own shrinking) and `l1` that of
-    Σ|w|, over weights of dot products alone. `warmup_epochs` may be a fraction. `flip`
-    mirrors training images left to right at random, `crop` moves them by up to so many pixels.
+    Σ|w|, over weights of dot products alone. `warmup_epochs` may be a fraction. `flip`,
+    `crop`, `border`, `rotate`, `scale`, `colour`, `cutout`, `mixup` and `cutmix` vary the training
+    images as `hubel.data.augment.Augmentation` tells. `class_weights` "balanced" makes all classes
+    weigh the same in the loss, however many images they have.
+    `val_fraction` of the images was set aside for validation. `patience` is how many epochs in a
+    row may bring no new best before the run stops, `time` how many seconds it may take; None: no
+    limit.
     `average` is how much less each step back counts in the mean of the weights after every step,
     which validation, `best.hubel` and the model itself then have, while training goes on with the
     last ones; `clip_norm` the largest norm of all gradients together; None: neither.
@@ -56,6 +65,14 @@ class Settings:
     preprocess: Method | None = "normalise"
     flip: bool = False
     crop: int = 0
+    border: Border = "zero"
+    rotate: float = 0.0
+    scale: float = 0.0
+    colour: float = 0.0
+    cutout: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    class_weights: Weights | None = None
     shuffle: bool = True
     patience: int | None = None
     time: float | None = None
@@ -72,6 +89,17 @@ class Settings:
     def rate(self) -> float:
         """The learning rate at its highest."""
         return OPTIMIZERS[self.optimizer].rate if self.lr is None else self.lr
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What is done to training images."""
+        names = (field.name for field in dataclasses.fields(Augmentation))
+        return Augmentation(**{name: getattr(self, name) for name in names})
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether the loss aims at a share of each class, which class numbers alone do not say."""
+        return bool(self.mixup or self.cutmix or self.class_weights)
 
 
 def settings(**choices: Any) -> Settings:
@@ -118,19 +146,28 @@ def _problems(chosen: Settings) -> Iterator[str]:
         ("loss", LOSSES),
         ("preprocess", (None, *get_args(Method))),
         ("tta", TTA),
+        ("border", get_args(Border)),
+        ("class_weights", (None, *get_args(Weights))),
     ):
         given = getattr(chosen, name)
         if given not in table:
             yield f"{_called(name)} is {given!r}, not one of {', '.join(map(str, table))}"
-    for name, least in (("epochs", 1), ("batch_size", 1), ("crop", 0), ("seed", 0)):
+    for name, least in (
+        ("epochs", 1),
+        ("batch_size", 1),
+        ("crop", 0),
+        ("cutout", 0),
+        ("seed", 0),
+    ):
         yield from _whole(name, getattr(chosen, name), least)
     if isinstance(chosen.seed, int) and chosen.seed >= SEEDS:
         yield f"{_called('seed')} is {chosen.seed}, not below 2**64"
     if chosen.patience is not None:
         yield from _whole("patience", chosen.patience, 1)
-    for name in ("weight_decay", "l1", "warmup_epochs", "bias_lr_factor"):
+    for name in ("weight_decay", "l1", "warmup_epochs", "bias_lr_factor", "mixup", "cutmix"):
         yield from _within(name, getattr(chosen, name), 0.0, math.inf)
-    for name in ("momentum", "label_smoothing", "val_fraction"):
+    yield from _within("rotate", chosen.rotate, 0.0, 360.0)
+    for name in ("momentum", "label_smoothing", "val_fraction", "scale", "colour"):
         yield from _within(name, getattr(chosen, name), 0.0, 1.0)
     for name in ("lr", "time"):
         given = getattr(chosen, name)
@@ -151,6 +188,11 @@ def _problems(chosen: Settings) -> Iterator[str]:
         yield f"{_called('nesterov')} needs the optimizer sgd with a momentum above 0"
     if chosen.label_smoothing and chosen.loss != "cross-entropy":
         yield f"{_called('label_smoothing')} needs the loss cross-entropy, not {chosen.loss}"
+
+    if chosen.loss in LOSSES and LOSSES[chosen.loss].target_op is None:
+        for name in ("mixup", "cutmix", "class_weights"):
+            if getattr(chosen, name):
+                yield f"{_called(name)} needs the loss cross-entropy, not {chosen.loss}"
 
 
 def _called(name: str) -> str:

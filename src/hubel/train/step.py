@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
 from itertools import islice
 
-import numpy as np
-
-from hubel.data import augment
-from hubel.data.augment import Places
-from hubel.data.batches import Assemble, Augment, Batch, minibatches
+from hubel.data.augment import check as check_size
+from hubel.data.batches import Assemble, Batch, minibatches
 from hubel.data.dataset import Split
 from hubel.data.preprocess import Preprocess
-from hubel.engine import Session
+from hubel.engine import Array, Session
 from hubel.errors import UsageError
 from hubel.graph import modes
 from hubel.graph.op import Graph
@@ -23,9 +20,10 @@ from hubel.train.losses import LOSSES
 from hubel.train.progress import Progress
 from hubel.train.schedules import learning_rate
 from hubel.train.settings import Settings
+from hubel.train.targets import balanced, targets
 from hubel.train.whiten import whitened
 
-__all__ = ["batches_from", "run_step", "step_graph", "steps_before"]
+__all__ = ["batches_from", "check", "feeds", "run_step", "step_graph", "steps_before"]
 
 
 def step_graph(graph: Graph, chosen: Settings) -> Graph:
@@ -36,9 +34,12 @@ def step_graph(graph: Graph, chosen: Settings) -> Graph:
     """
     frozen = _frozen(graph, chosen)
     loss = LOSSES[chosen.loss]
+    op, attributes = loss.op, loss.attributes(chosen)
+    if chosen.has_targets:
+        assert loss.target_op is not None  # as settings were checked
+        op, attributes = loss.target_op, None
     settled = modes.with_settled(graph, chosen.freeze)
-    lossy = modes.with_loss(settled, loss.op, loss.attributes(chosen))
-    return optimizers.with_updates(lossy, chosen, frozen)
+    return optimizers.with_updates(modes.with_loss(settled, op, attributes), chosen, frozen)
 
 
 def _frozen(graph: Graph, chosen: Settings) -> set[str]:
@@ -60,6 +61,14 @@ def _frozen(graph: Graph, chosen: Settings) -> set[str]:
     return frozen
 
 
+def check(training: Split, chosen: Settings, classes: int) -> None:
+    """Raise UsageError or DataError where batches of these images cannot be made as chosen."""
+    height, width = training.images.shape[1:3]
+    check_size(chosen.augmentation, height, width)
+    if chosen.class_weights:
+        balanced(training.labels, classes)
+
+
 def steps_before(progress: Progress, steps: int) -> int:
     """How many steps of `steps` an epoch a run has behind it."""
     return progress.epoch * steps + progress.step
@@ -71,9 +80,10 @@ def batches_from(
     assemble: Assemble,
     chosen: Settings,
     progress: Progress,
+    classes: int,
 ) -> Iterator[Batch]:
-    """The batches of a run from where it has come to, to its end."""
-    vary = _augment(chosen)
+    """The batches of a run from where it has come to, to its end; see `check` for its errors."""
+    weights = balanced(training.labels, classes) if chosen.class_weights else None
     for epoch in range(progress.epoch, chosen.epochs):
         of_epoch = minibatches(
             training,
@@ -83,9 +93,23 @@ def batches_from(
             chosen.seed,
             epoch,
             shuffle=chosen.shuffle,
-            augment=vary,
+            augment=chosen.augmentation,
         )
-        yield from islice(of_epoch, progress.step if epoch == progress.epoch else 0, None)
+        for batch in islice(of_epoch, progress.step if epoch == progress.epoch else 0, None):
+            if not chosen.has_targets:
+                yield batch
+                continue
+            mixed = None if batch.variation is None else batch.variation.mixed
+            aims = targets(
+                batch.labels, training.labels, classes, mixed, chosen.label_smoothing, weights
+            )
+            yield replace(batch, targets=aims)
+
+
+def feeds(batch: Batch) -> dict[str, Array]:
+    """What a graph with a loss reads of a batch."""
+    fed = {"input": batch.images, "labels": batch.labels}
+    return fed if batch.targets is None else {**fed, "targets": batch.targets}
 
 
 def run_step(
@@ -102,8 +126,7 @@ def run_step(
     results = session.run(
         whole,
         {
-            "input": batch.images,
-            "labels": batch.labels,
+            **feeds(batch),
             "rate": rate,
             "step": number + 1,
             "seed": chosen.seed,
@@ -123,20 +146,3 @@ def run_step(
         learning_rate=rate,
         gradient_norm=float(results["gradient_norm"]),
     )
-
-
-def _augment(chosen: Settings) -> Augment | None:
-    chain: list[Augment] = []
-    if chosen.crop:
-        chain.append(partial(augment.crop, padding=chosen.crop))
-    if chosen.flip:
-        chain.append(augment.flip)
-    if not chain:
-        return None
-
-    def vary(places: Places, seed: int, epoch: int, indices: np.ndarray) -> Places:
-        for each in chain:
-            places = each(places, seed, epoch, indices)
-        return places
-
-    return vary

@@ -8,9 +8,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.engine.session import Places
 from hubel.errors import UsageError
 from hubel.records import dataclass
+from hubel.variation import Places
 
 __all__ = ["TTA", "View", "views_of"]
 

@@ -10,10 +10,18 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from hubel.train.events import Ended, EpochDone, Event, Started, StepDone, Validating
+from hubel.train.events import Ended, EpochDone, Event, Started, StepDone, Validating, Verdict
 from hubel.train.metrics import Evaluation, wilson
 
-__all__ = ["accuracy_line", "epoch_line", "evaluation_line", "percent", "shown", "thousands"]
+__all__ = [
+    "accuracy_line",
+    "epoch_line",
+    "evaluation_line",
+    "percent",
+    "shown",
+    "thousands",
+    "verdict_line",
+]
 
 # Columns from which there is room for a longer bar and for words.
 _WIDE = 110
@@ -55,6 +63,16 @@ def epoch_line(row: EpochDone, epochs: int) -> str:
         parts.append(f"{thousands(row.images_per_second):>6} images/s")
         parts.append(f"{row.seconds:5.1f} s")
     return "  ".join(parts) + ("  best" if row.best else "")
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """What is off, since when, and what would mend it, in one line.
+
+    >>> verdict_line(Verdict(2, 5, "dead-units", "relu3", "41 % of relu3 never fires", "use leaky"))
+    '  ! epoch 2, step 5: 41 % of relu3 never fires; use leaky'
+    """
+    place = f"epoch {verdict.epoch}, step {verdict.step}"
+    return f"  ! {place}: {verdict.message}; {verdict.advice}"
 
 
 def evaluation_line(measured: Evaluation, split: str) -> str:
@@ -102,6 +120,8 @@ class _Lines:
                 print(_resumed(event), file=self.stream, flush=True)
         elif isinstance(event, EpochDone):
             print(epoch_line(event, self.epochs), file=self.stream, flush=True)
+        elif isinstance(event, Verdict):
+            print(verdict_line(event), file=self.stream, flush=True)
         elif isinstance(event, Ended) and (early := _early(event)):
             print(early, file=self.stream, flush=True)
 
@@ -171,6 +191,8 @@ class _Bar:
             )
         elif isinstance(event, EpochDone):
             self.progress.console.print(epoch_line(event, epochs), soft_wrap=True)
+        elif isinstance(event, Verdict):
+            self.progress.console.print(verdict_line(event), soft_wrap=True, markup=False)
         elif isinstance(event, Ended) and (early := _early(event)):
             self.progress.console.print(early)
 

@@ -11,9 +11,10 @@ from hubel.engine.feeds import check_feeds
 from hubel.engine.reference import conv, dense, join, loss, norm, pointwise, pool, update
 from hubel.engine.reference.assemble import assemble
 from hubel.engine.reference.call import Call, Rule
-from hubel.engine.session import Array, Factors, Feeds, Places
+from hubel.engine.session import Array, Factors, Feeds
 from hubel.errors import UsageError
 from hubel.graph.op import Graph, Node, Value
+from hubel.variation import Variation
 
 __all__ = ["RULES", "ReferenceSession"]
 
@@ -43,10 +44,10 @@ class ReferenceSession:
         return self._kept[name].copy()
 
     def assemble(
-        self, images: Array, indices: Array, places: Places | None, factors: Factors
+        self, images: Array, indices: Array, variation: Variation | None, factors: Factors
     ) -> Array:
         """The chosen images as a batch; raises UsageError for what they do not have."""
-        return assemble(images, indices, places, factors)
+        return assemble(images, indices, variation, factors)
 
     def run(self, graph: Graph, feeds: Feeds) -> dict[str, Array]:
         """Runs every node once and gives the graph's outputs by name.
@@ -59,7 +60,7 @@ class ReferenceSession:
         for value in graph.values.values():
             if value.persistent:
                 arrays[value.name] = self._persistent(value)
-            elif value.role == "input":
+            elif value.role in ("input", "target"):
                 arrays[value.name] = arrays[value.name].astype(np.float64)
                 batch = len(arrays[value.name])
         # Training that diverges overflows: its infinities and NaN are the result, not an accident.

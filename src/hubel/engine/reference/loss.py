@@ -41,6 +41,20 @@ def _softmax_cross_entropy_grad(call: Call) -> tuple[Array, ...]:
     return (((probabilities - target) / len(labels)).reshape(call.shapes[0]),)
 
 
+def _target_cross_entropy(call: Call) -> tuple[Array, ...]:
+    scores, targets = _scores(call.inputs[0]), call.inputs[1]
+    shifted = scores - scores.max(1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    losses = -np.where(targets != 0, targets * logs, 0.0).sum(1)
+    return losses, np.exp(logs).reshape(call.shapes[1])
+
+
+def _target_cross_entropy_grad(call: Call) -> tuple[Array, ...]:
+    probabilities, targets = _scores(call.inputs[0]), call.inputs[1]
+    slopes = targets.sum(1, keepdims=True) * probabilities - targets
+    return ((slopes / len(targets)).reshape(call.shapes[0]),)
+
+
 def _margins(scores: Array, labels: Array) -> Array:
     """s_j − s_y + 1 for the wrong classes j, and 0 for the right one."""
     margins: Array = scores - np.take_along_axis(scores, labels[:, None], 1) + 1
@@ -80,6 +94,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "softmax_cross_entropy": _softmax_cross_entropy,
         "softmax_cross_entropy_grad": _softmax_cross_entropy_grad,
+        "target_cross_entropy": _target_cross_entropy,
+        "target_cross_entropy_grad": _target_cross_entropy_grad,
         "hinge": _hinge,
         "hinge_grad": _hinge_grad,
         "mean_loss": _mean_loss,

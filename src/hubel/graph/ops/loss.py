@@ -1,6 +1,7 @@
 """Losses: how wrong the scores of one image are, averaged over the batch.
 
-Softmax cross-entropy, −Σ q·log softmax(scores) with q the label smoothed by `smoothing`, and the
+Softmax cross-entropy, −Σ q·log softmax(scores) with q the label smoothed by `smoothing`, or with q
+a target that is fed, whose classes need not add up to 1 (it then weighs the image too); and the
 multi-class hinge loss Σ max(0, s_j − s_y + 1) over the wrong classes j (CS231n lecture 3).
 `mean_loss` averages over the batch and `count_correct` counts the images whose largest score is
 their label's; `penalty` is the regularisation term ½·l2·Σw² + l1·Σ|w| of the lecture's f = Wx + R.
@@ -39,6 +40,12 @@ def _cross_entropy_gradient(node: Node, dy: str, emit: Emit) -> tuple[str | None
     return (*emit("softmax_cross_entropy_grad", inputs, node.attributes, of=(scores,)), None)
 
 
+def _target_gradient(node: Node, dy: str, emit: Emit) -> tuple[str | None, ...]:
+    scores, targets = node.inputs
+    inputs = (node.outputs[1], targets)
+    return (*emit("target_cross_entropy_grad", inputs, of=(scores,)), None)
+
+
 def _hinge_gradient(node: Node, dy: str, emit: Emit) -> tuple[str | None, ...]:
     return (*emit("hinge_grad", node.inputs, of=(node.inputs[0],)), None)
 
@@ -50,6 +57,8 @@ def _scalar(_: object, *inputs: Shape) -> tuple[Shape, ...]:
 OPS = (
     Op("softmax_cross_entropy", _cross_entropy_shapes, _cross_entropy_gradient),
     Op("softmax_cross_entropy_grad", None),
+    Op("target_cross_entropy", _cross_entropy_shapes, _target_gradient),
+    Op("target_cross_entropy_grad", None),
     Op("hinge", _scalar, _hinge_gradient),
     Op("hinge_grad", None),
     Op("mean_loss", _scalar, batched=(False,)),

@@ -1,0 +1,1 @@
+"""Many short trainings to find good choices: a search of hyperparameters."""
