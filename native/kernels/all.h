@@ -17,10 +17,12 @@
 #include "winograd_grad.h"
 #include "pointwise.h"
 #include "norm.h"
+#include "norm_apply_grad.h"
 #include "norm_pool.h"
 #include "group_norm.h"
 #include "loss.h"
 #include "update.h"
+#include "muon.h"
 
 #define HUBEL_PAIR_KERNEL(name, operands, Parameters)
 #define HUBEL_KERNEL(name, operands, Parameters, sizes) static_assert(sizeof(Parameters) % 8 == 0);

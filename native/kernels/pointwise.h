@@ -1,6 +1,6 @@
 // Activation functions, dropout and sums: each number on its own, whatever the layout.
 
-enum Function : int64_t { kRelu, kLeaky, kElu, kSelu, kSigmoid, kTanh, kGelu, kSilu, kFunctions };
+enum Function : int64_t { kRelu, kLeaky, kElu, kSelu, kSigmoid, kTanh, kGelu, kSilu, kScale, kFunctions };
 
 // Klambauer et al., "Self-Normalizing Neural Networks", 2017.
 constexpr float kSeluAlpha = 1.6732632423543772f;
@@ -75,6 +75,8 @@ static void activation(const Call& call, Threads& threads) {
       return run([](float x) { return x * bell(x); });
     case kSilu:
       return run([](float x) { return x * sigmoid(x); });
+    case kScale:
+      return run([=](float x) { return alpha * x; });
   }
 }
 
@@ -118,6 +120,8 @@ static void activation_grad(const Call& call, Threads& threads) {
         const float s = sigmoid(x);
         return s * (1.0f + x * (1.0f - s));
       });
+    case kScale:
+      return run([=](float) { return alpha; });
   }
 }
 

@@ -95,15 +95,17 @@ std::vector<std::string> test_program(int64_t* cases) {
   expect({"add", {a, {0, 20, 16}, none, y}, four}, "kernel add: operand 1 is not aligned");
   // Parts of one call.
   const hubel::Place rate{0, 32, 8}, number{0, 40, 8}, z{1, 16, 16};
-  const Words part{4, 0, 0, 0, 0, 0}, both{4, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0};
-  const std::string takes = "kernel sgd: takes 5 operands and 6 parameters for each of its parts";
-  expect({"sgd", {a, rate, number, y, none, b, rate, number, z, none}, both}, "");
-  expect({"sgd", {a, rate, number, y, none, b, rate, number, z, none}, part}, takes);
-  expect({"sgd", {a, rate, number, y, none, b}, both}, takes);
+  const Words part{4, 0, 0, 0, 0, 0, 0, 0}, both{4, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0};
+  const std::string takes = "kernel sgd: takes 6 operands and 8 parameters for each of its parts";
+  expect({"sgd", {a, rate, number, none, y, none, b, rate, number, none, z, none}, both}, "");
+  expect({"sgd", {a, rate, number, none, y, none, b, rate, number, none, z, none}, part}, takes);
+  expect({"sgd", {a, rate, number, none, y, none, b}, both}, takes);
   expect({"sgd", {}, {}}, takes);
-  expect({"sgd", {a, rate, number, y, none, b, rate, number, none, none}, both},
-         "kernel sgd: operand 8 is missing");
-  expect({"sgd", {a, rate, number, y, none, b, rate, number, z, none}, {4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+  expect({"sgd", {a, rate, number, none, y, none, b, rate, number, none, none, none}, both},
+         "kernel sgd: operand 10 is missing");
+  expect({"sgd",
+          {a, rate, number, none, y, none, b, rate, number, none, z, none},
+          {4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
          "kernel sgd: senseless parameters");
   expect({"add", {a, b, none, y, a, b, none, z}, {4, 0, 0, 4, 0, 0}},
          "kernel add: takes 4 operands and 3 parameters");
@@ -147,8 +149,12 @@ std::vector<std::string> test_program(int64_t* cases) {
   senseless("max_pool", 3, {1, 1, 300, 1, 1, 1, 1, 257, 1, 1, 1, 0, 0, 0, 0, 0});
   senseless("copy_channels", 2, {1, 3, 4, 2, 8, 0});
   senseless("softmax_cross_entropy", 4, {1, 2, word(1.5)});
+  // No size, an average of nothing but the start, no step of the iteration.
+  senseless("gradient_norm", 4, {0, 0, 1, 1});
+  senseless("average", 3, {4, word(1.0)});
+  senseless("muon", 7, {2, 2, 0, 0, 0, 0, 0, 0, 0, 0});
   senseless("dropout", 4, {1, 1, 1, 1, 1, word(1.0), 0});
-  senseless("activation", 2, {1, 8, word(0.0)});
+  senseless("activation", 2, {1, 9, word(0.0)});
   const hubel::KernelTable& table = *hubel::kernels_for("generic");
   for (int64_t k = 0; k < table.count; ++k) {
     const hubel::Kernel& kernel = table.kernels[k];

@@ -165,6 +165,16 @@ void inference(int64_t rows, int64_t depth, Random& random, const Emit& emit) {
           {rows, depth, word(epsilon), word(0.1), 0, relu, 0, 0},
           {given_map(x), given(weight), given(bias), given(mean), given(variance),
            made_map(rounded(relu ? positive(y) : y), off), workspace(2 * depth * 4)}});
+  Doubles dx(x.size()), dx_off(x.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    const size_t c = i % weight.size();
+    dx[i] = x[i] * weight[c] / std::sqrt(variance[c] + epsilon);
+    dx_off[i] = 3 * kUnit * std::fabs(dx[i]);
+  }
+  emit({"batch_norm_apply_grad",
+        std::to_string(rows) + " rows of " + std::to_string(depth),
+        {rows, depth, word(epsilon)},
+        {given_map(x), given(weight), given(variance), made_map(rounded(dx), dx_off), workspace(depth * 4)}});
 }
 
 // The gradients of a normalisation by its definition, from dy as it is behind the ReLU, and how far they may

@@ -7,7 +7,7 @@ namespace selftest {
 
 namespace {
 
-enum Function : int64_t { kRelu, kLeaky, kElu, kSelu, kSigmoid, kTanh, kGelu, kSilu, kFunctions };
+enum Function : int64_t { kRelu, kLeaky, kElu, kSelu, kSigmoid, kTanh, kGelu, kSilu, kScale, kFunctions };
 
 constexpr double kSeluAlpha = 1.6732632423543772848170429916717;
 constexpr double kSeluScale = 1.0507009873554804934193349852946;
@@ -39,8 +39,10 @@ Result forward(int64_t function, double x, double alpha) {
     case kGelu:
       // 1 + erf cancels where x is far below zero: what is off there is off by parts of 1.
       return {x * bell(x), std::fabs(x)};
-    default:
+    case kSilu:
       return same(x * sigmoid(x));
+    default:
+      return same(alpha * x);
   }
 }
 
@@ -63,10 +65,12 @@ Result slope(int64_t function, double kept, double alpha) {
     case kGelu:
       // The exponent, ½x², is off by a part of itself.
       return {bell(kept) + kept * peak(kept), 1 + std::fabs(kept) * peak(kept) * (1 + kept * kept)};
-    default: {
+    case kSilu: {
       const double s = sigmoid(kept);
       return {s * (1 + kept * (1 - s)), s * (1 + std::fabs(kept) * (2 - s))};
     }
+    default:
+      return {alpha, alpha};
   }
 }
 

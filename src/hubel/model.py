@@ -29,6 +29,7 @@ from hubel.train.arrays import Classes
 from hubel.train.checkpoint import Saved, TrainingState
 from hubel.train.initialise import SEEDS, initial
 from hubel.train.losses import softmax
+from hubel.variation import Variation
 
 # What only training and scoring need is imported where they begin: a saved model that predicts one
 # image would spend more time on it than on anything of its own.
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from hubel.train.preflight import Check, Rates
     from hubel.train.progress import Progress
     from hubel.train.settings import Settings
+    from hubel.train.tta import View
 
 __all__ = ["Model", "load"]
 
@@ -220,26 +222,51 @@ class Model:
         assert self.progress is not None
         return self.progress.history
 
-    def predict(self, x: ArrayLike, batch_size: int = _BATCH) -> NDArray[np.float64]:
-        """The probability of each class for each image, (N, classes)."""
-        return softmax(self.logits(x, batch_size))
+    @property
+    def tta(self) -> str:
+        """The views of an image that are averaged unless told otherwise: those of its training."""
+        return self.settings.tta if self.settings else "none"
 
-    def logits(self, x: ArrayLike, batch_size: int = _BATCH) -> Array:
-        """The scores of each image, (N, classes), before the softmax."""
-        (scores,) = self._run(self._inference, x, batch_size).values()
-        return scores.reshape(len(scores), prod(scores.shape[1:]))
+    def predict(
+        self, x: ArrayLike, batch_size: int = _BATCH, *, tta: str | None = None
+    ) -> NDArray[np.float64]:
+        """The probability of each class for each image, (N, classes); `tta` as for `logits`."""
+        return softmax(self.logits(x, batch_size, tta=tta))
 
-    def evaluate(self, x: ArrayLike, y: Classes, batch_size: int = _BATCH) -> dict[str, float]:
-        """The mean loss and the accuracy on images and their classes."""
-        measured = self.measure(x, y, batch_size)
+    def logits(self, x: ArrayLike, batch_size: int = _BATCH, *, tta: str | None = None) -> Array:
+        """The scores of each image, (N, classes), before the softmax.
+
+        With `tta` "flip" or "crops" they are the mean over the views of hubel.train.tta, in
+        float64; "none" takes the image as it is, None does as the model was trained to.
+        """
+        if (tta or self.tta) == "none":
+            return self._scores(x, batch_size)
+        from hubel.train.tta import views_of
+
+        views = views_of(tta or self.tta)
+        parts = (
+            view.share * self._scores(x, batch_size, view).astype(np.float64) for view in views
+        )
+        return np.asarray(sum(parts, 0.0))
+
+    def evaluate(
+        self, x: ArrayLike, y: Classes, batch_size: int = _BATCH, *, tta: str | None = None
+    ) -> dict[str, float]:
+        """The mean loss and the accuracy on images and their classes; `tta` as for `logits`."""
+        measured = self.measure(x, y, batch_size, tta=tta)
         return {"loss": measured.loss, "accuracy": measured.accuracy}
 
-    def measure(self, x: ArrayLike, y: Classes, batch_size: int = _BATCH) -> Evaluation:
+    def measure(
+        self, x: ArrayLike, y: Classes, batch_size: int = _BATCH, *, tta: str | None = None
+    ) -> Evaluation:
         """As `evaluate`, with the confusion matrix and the 95 % interval of the accuracy."""
-        from hubel.train import fit
+        from hubel.train import fit, metrics
 
         split = arrays.as_split(x, y, self.network.input, self.classes)
         loss = self.settings.loss if self.settings else "cross-entropy"
+        if (tta or self.tta) != "none":
+            scores = self.logits(split.images, batch_size, tta=tta)
+            return metrics.measure([(scores, split.labels)], len(self.classes), loss)
         return fit.evaluate(self.session, self._inference, split, self.preprocess, loss, batch_size)
 
     def activations(self, x: ArrayLike, batch_size: int = _BATCH) -> dict[str, Array]:
@@ -383,7 +410,7 @@ class Model:
         return names, training, held_out
 
     def _resumed(self, choices: Mapping[str, Any]) -> Settings:
-        from hubel.train.settings import EXTENDABLE, settings
+        from hubel.train.settings import EXTENDABLE, names, settings
 
         if self.settings is None or self.progress is None:
             raise UsageError("there is no run to resume: this model was never trained")
@@ -393,6 +420,8 @@ class Model:
                 hint="resume from the run's last.hubel",
             )
         kept = asdict(self.settings)
+        if "freeze" in choices:
+            choices = {**choices, "freeze": names(choices["freeze"])}
         changed = [
             name
             for name, given in choices.items()
@@ -460,12 +489,17 @@ class Model:
         whole = step_graph(self.network.graph, chosen)
         return {value.name: value for value in whole.with_role("slot")}
 
-    def _prepared(self, images: NDArray[Any]) -> Array:
-        if self.preprocess is None and images.dtype == np.float32:
+    def _scores(self, x: ArrayLike, batch_size: int, view: View | None = None) -> Array:
+        (scores,) = self._run(self._inference, x, batch_size, view).values()
+        return scores.reshape(len(scores), prod(scores.shape[1:]))
+
+    def _prepared(self, images: NDArray[Any], view: View | None = None) -> Array:
+        if self.preprocess is None and images.dtype == np.float32 and view is None:
             return images
         indices = np.arange(len(images))
         factors = preprocessing.factors(self.preprocess, images)
-        return self._assembler()(images, indices, None, factors)
+        seen = None if view is None else Variation(view.places(*images.shape[:3]))
+        return self._assembler()(images, indices, seen, factors)
 
     def _assembler(self) -> Callable[..., Array]:
         """The engine's assembly; for a preprocessing with a matrix made once, and then kept."""
@@ -477,7 +511,9 @@ class Model:
             self._rotates = self.preprocess, assembler(self.session, self.preprocess)
         return self._rotates[1]
 
-    def _run(self, graph: Graph, x: ArrayLike, batch_size: int) -> dict[str, Array]:
+    def _run(
+        self, graph: Graph, x: ArrayLike, batch_size: int, view: View | None = None
+    ) -> dict[str, Array]:
         if batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}, at least 1 is needed")
         images = arrays.as_images(x, self.network.input, least=0)
@@ -485,7 +521,9 @@ class Model:
         if not count:  # one image that nobody sees gives the shapes
             images = np.zeros((1, *self.network.input), np.float32)
         parts = [
-            self.session.run(graph, {"input": self._prepared(images[start : start + batch_size])})
+            self.session.run(
+                graph, {"input": self._prepared(images[start : start + batch_size], view)}
+            )
             for start in range(0, len(images), batch_size)
         ]
         if len(parts) == 1:

@@ -62,6 +62,31 @@ def test_the_last_lines_have_intervals_beside_the_baseline(hubel: Hubel, folder:
     assert lines[7] == f"Saved in {Path.cwd() / 'runs' / 'shapes-net'}"
 
 
+def test_what_recipes_need_has_its_options(hubel: Hubel, folder: Path) -> None:
+    choices = ("--average", 0.9, "--clip-norm", 0.5, "--optimizer", "muon", "--bias-lr-factor", 2)
+    others = ("--freeze", "bn1.weight,bn1.bias", "--whiten", "--tta", "flip", "--init", "dirac")
+    net = ("--net", "conv2-8 gelu conv3-6p1 bn gelu fc scale0.5", "--schedule", "triangle")
+    said = hubel("train", folder, *FLAGS, *net, *choices, *others)
+    assert said.status == 0
+    views = "Scores are the mean over 2 views of each image (--tta flip)"
+    assert views in said.out.splitlines()
+    run = Path("runs/shapes-net")
+    kept = json.loads((run / "settings.json").read_text())["training"]
+    assert (kept["average"], kept["clip_norm"], kept["bias_lr_factor"]) == (0.9, 0.5, 2.0)
+    assert (kept["freeze"], kept["whiten"], kept["tta"]) == (
+        ["bn1.weight", "bn1.bias"],
+        True,
+        "flip",
+    )
+    model = load(run / "best.hubel", engine="reference")
+    assert not model.parameters["bn1.bias"].any()
+    assert model.tta == "flip"
+    scored = hubel("evaluate", run, folder, "--engine", "reference", "--tta", "none", "--json")
+    assert json.loads(scored.out)["tta"] == "none"
+    again = hubel("train", "--resume", run, "--epochs", 3, "--freeze", "bn1.weight,bn1.bias")
+    assert again.status == 0
+
+
 def test_quiet_says_nothing_but_the_result_and_json_is_json(hubel: Hubel, folder: Path) -> None:
     said = hubel("train", folder, *FLAGS, "--quiet", "--json", "--name", "mine", "--out", "there")
     assert said.err == ""

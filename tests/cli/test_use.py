@@ -75,7 +75,7 @@ def test_check_prints_a_line_a_layer_where_no_terminal_limits_it(
 def test_check_prints_the_plan_of_a_training_step(hubel: Hubel) -> None:
     said = hubel("check", "conv3-4p1 relu fc10", "--input", "8x8x1", "--plan", "-b", "16")
     assert said.status == 0
-    assert said.out.startswith("11 calls for a batch of 16\n   0  pack_maps")
+    assert said.out.startswith("15 calls for a batch of 16\n   0  pack_maps")
     assert re.search(r"bytes: arena [\d,]+, store [\d,]+", said.out)
     assert re.search(r"relu1 +\|.*━.*\|", said.out)
 
@@ -127,7 +127,7 @@ def test_no_argument_is_answered_with_the_help(hubel: Hubel) -> None:
 def test_help_is_data(hubel: Hubel) -> None:
     said = hubel("train", "--help")
     assert (said.status, said.err) == (0, "")
-    assert "sgd, rmsprop, adam or adamw. [adam]" in said.out
+    assert "sgd, rmsprop, adam, adamw or muon. [adam]" in said.out
 
 
 def test_python_m_hubel_is_the_command() -> None:

@@ -157,6 +157,8 @@ CASES: tuple[Case, ...] = (
     Case("(conv3-8p1 bn relu conv3-8p1 relu pool2)x2 fc", (8, 12, 3), 17),
     Case("fc", (5, 5, 3), 2),
     Case("fc9 fc", (3, 2, 5), 33),
+    # A factor.
+    Case("conv3-5 scale0.5 fc7 scale3 fc scale0.1", (5, 6, 3), 3),
 )
 """What can go wrong in a kernel, each in a net small enough to look at."""
 

@@ -12,11 +12,11 @@ from hubel.engine.reference import RULES, ReferenceSession
 from hubel.engine.reference.call import Call
 from hubel.engine.session import Array
 from hubel.graph.build import Placed
-from hubel.graph.modes import for_inference, with_loss, with_updates
+from hubel.graph.modes import Update, for_inference, with_loss, with_updates
 from hubel.graph.ops.conv import Window
 from hubel.graph.ops.loss import CrossEntropy
 from hubel.graph.ops.pointwise import Dropout
-from hubel.graph.ops.update import Adam, RMSProp, Sgd
+from hubel.graph.ops.update import Adam, Clip, Muon, RMSProp, Sgd
 from hubel.train.targets import targets
 from hubel.variation import Mixture, Variation
 from tests.engine.cases import (
@@ -162,6 +162,7 @@ def _activation(net: TorchNet, placed: Placed, training: bool, x: Tensor) -> Ten
         "selu": lambda: f.selu(x),
         "gelu": lambda: f.gelu(x),
         "silu": lambda: f.silu(x),
+        "scale": lambda: alpha * x,
         "sigmoid": lambda: f.sigmoid(x),
         "tanh": lambda: f.tanh(x),
     }
@@ -399,7 +400,7 @@ def test_twenty_steps_of_each_optimizer(name: str) -> None:
     case = Case("conv3-4p1 bn silu pool2 fc9 tanh fc", (6, 6, 3), 7)
     values = start_values(case)
     lossy = with_loss(built(case).graph, "softmax_cross_entropy", CrossEntropy())
-    graph = with_updates(lossy, op, lambda _: attributes, slots)
+    graph = with_updates(lossy, lambda _: Update(op, attributes, slots))
     session = ReferenceSession()
     write_all(session, values)
     net = TorchNet(case, values, feeds(case))
@@ -434,3 +435,68 @@ def test_twenty_steps_of_each_optimizer(name: str) -> None:
             atol=1e-10,
             err_msg=parameter,
         )
+
+
+@pytest.mark.parametrize("limit", [1e-3, 0.5, 1e3])
+def test_gradients_are_clipped_as_by_clip_grad_norm(limit: float) -> None:
+    import torch
+
+    case = Case("conv3-4p1 bn silu pool2 fc9 tanh fc", (6, 6, 3), 7)
+    values = start_values(case)
+    lossy = with_loss(built(case).graph, "softmax_cross_entropy", CrossEntropy())
+    graph = with_updates(lossy, lambda _: Update("sgd", Sgd()), clip=Clip(limit))
+    session = ReferenceSession()
+    write_all(session, values)
+    net = TorchNet(case, values, feeds(case))
+    parameters = [parameter.name for parameter in built(case).parameters]
+    out = session.run(graph, {**feeds(case), "rate": 0.5})
+    torch.nn.functional.cross_entropy(
+        net.scores(training=True), torch.tensor(feeds(case)["labels"])
+    ).backward()
+    tensors = [net.tensors[parameter] for parameter in parameters]
+    norm = torch.nn.utils.clip_grad_norm_(tensors, limit)
+    torch.optim.SGD(tensors, lr=0.5).step()
+    assert float(out["gradient_norm"]) == pytest.approx(norm.item(), rel=1e-12)
+    for parameter, tensor in zip(parameters, tensors, strict=True):
+        np.testing.assert_allclose(
+            session.read(parameter), tensor.detach().numpy(), rtol=0, atol=1e-12
+        )
+
+
+def test_muon_is_pytorchs_as_far_as_bfloat16_reaches() -> None:
+    import torch
+
+    case = Case("fc40 tanh fc12 tanh fc", (5, 5, 1), 200)
+    values = start_values(case)
+    # Gradients by scores add up to zero, so that those of the last matrix have no full rank.
+    parameters = ["fc1.weight", "fc2.weight"]
+    lossy = with_loss(built(case).graph, "softmax_cross_entropy", CrossEntropy())
+    muon = Update("muon", Muon(momentum=0.8, decay=0.1), ("velocity",))
+    graph = with_updates(lossy, lambda p: muon if p.name in parameters else Update("sgd", Sgd()))
+    session = ReferenceSession()
+    write_all(session, values)
+    net = TorchNet(case, values, feeds(case))
+    # With many images no singular value of a gradient is so small that bfloat16 drowns it.
+    # PyTorch's matrices have a row an output, ours a column.
+    matrices = [torch.nn.Parameter(torch.tensor(values[name].T.copy())) for name in parameters]
+    optimizer = torch.optim.Muon(matrices, lr=0.1, momentum=0.8, weight_decay=0.1, ns_steps=5)
+    for step in (1, 2, 3):
+        fed = feeds(case, step)
+        before = {name: session.read(name) for name in parameters}
+        session.run(graph, {**fed, "rate": 0.1, "step": step})
+        # One step at a time: a step's rounding must not lead the next one away.
+        net.tensors["input"] = torch.tensor(fed["input"])
+        for name, matrix in zip(parameters, matrices, strict=True):
+            matrix.data = torch.tensor(before[name].T.copy())
+            net.tensors[name] = torch.tensor(before[name], requires_grad=True)
+        torch.nn.functional.cross_entropy(
+            net.scores(training=True), torch.tensor(fed["labels"])
+        ).backward()
+        for name, matrix in zip(parameters, matrices, strict=True):
+            matrix.grad = net.tensors[name].grad.T.clone()
+        optimizer.step()
+        for name, matrix in zip(parameters, matrices, strict=True):
+            ours = session.read(name) - before[name]
+            theirs = matrix.detach().numpy().T - before[name]
+            assert np.linalg.norm(ours) > 0.1
+            assert np.linalg.norm(ours - theirs) < 0.05 * np.linalg.norm(ours), name

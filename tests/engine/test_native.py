@@ -16,10 +16,17 @@ import pytest
 from hubel.engine.native import NativeSession, instruction_sets
 from hubel.engine.reference import ReferenceSession
 from hubel.engine.session import Array, Session
-from hubel.graph.modes import for_inference, with_gradients, with_loss, with_updates
+from hubel.graph.modes import (
+    Update,
+    for_inference,
+    with_gradients,
+    with_loss,
+    with_settled,
+    with_updates,
+)
 from hubel.graph.op import Graph
 from hubel.graph.ops.loss import CrossEntropy, Penalty
-from hubel.graph.ops.update import Adam, RMSProp, Sgd
+from hubel.graph.ops.update import Adam, Clip, Muon, RMSProp, Sgd
 from hubel.program.make import make
 from hubel.program.program import Precision
 from tests.engine.cases import (
@@ -179,6 +186,8 @@ UPDATES: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     ),
     "adam": ("adam", Adam(epsilon=1e-3, l2=0.01, l1=0.005), ("first", "second")),
     "adamw": ("adam", Adam(epsilon=1e-3, decay=0.1), ("first", "second")),
+    "muon": ("muon", Muon(decay=0.1, rate_factor=0.5), ("velocity",)),
+    "muon of a length": ("muon", Muon(momentum=0.5, unit=True, l1=0.005), ("velocity",)),
 }
 
 
@@ -187,7 +196,7 @@ def test_a_step_of_each_optimizer(monkeypatch: pytest.MonkeyPatch, name: str) ->
     op, attributes, slots = UPDATES[name]
     case = Case("conv3-5p1 bn relu pool2 fc7 tanh fc", (6, 6, 3), 7)
     lossy = with_loss(built(case).graph, "softmax_cross_entropy", CrossEntropy())
-    graph = with_updates(lossy, op, lambda _: attributes, slots, Penalty(0.01, 0.005))
+    graph = with_updates(lossy, lambda _: Update(op, attributes, slots), Penalty(0.01, 0.005))
     values = start_values(case)
     rng = np.random.default_rng(5)
     for slot in graph.with_role("slot"):
@@ -204,6 +213,36 @@ def test_a_step_of_each_optimizer(monkeypatch: pytest.MonkeyPatch, name: str) ->
     for parameter in graph.with_role("parameter"):
         moved = np.abs(exact[parameter.name] - values[parameter.name]).max()
         assert moved > 10 * allowed[parameter.name], parameter.name
+
+
+@pytest.mark.parametrize("limit", [0.01, 1e3])
+def test_clipped_gradients(monkeypatch: pytest.MonkeyPatch, limit: float) -> None:
+    case = Case("conv3-5p1 bn relu pool2 fc7 tanh fc", (6, 6, 3), 7)
+    lossy = with_loss(built(case).graph, "softmax_cross_entropy", CrossEntropy())
+    for op, attributes, slots in (UPDATES["momentum"], UPDATES["adamw"], UPDATES["muon"]):
+        update = Update(op, attributes, slots)
+        graph = with_updates(lossy, lambda _, update=update: update, clip=Clip(limit))
+        values = start_values(case)
+        rng = np.random.default_rng(5)
+        for slot in graph.with_role("slot"):
+            drawn = rng.uniform(0.1, 1.0, slot.shape).astype(np.float32)
+            values[slot.name] = drawn.astype(np.float64)
+        fed = {**feeds(case), "step": 3, "rate": 0.0625}
+        kept = tuple(value.name for value in graph.values.values() if value.persistent)
+        exact = outcome(ReferenceSession(), graph, values, fed, kept)
+        allowed = tolerances(graph, values, fed, EPS, kept, "float32")
+        for isa in SETS:
+            found = outcome(session(monkeypatch, isa), graph, values, fed, kept)
+            assert_close(found, exact, allowed)
+
+
+def test_layers_with_settled_statistics_within_a_training_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = Case("conv3-5p1 bn relu conv3-7 bn pool2 fc", (6, 6, 3), 7)
+    settled = with_settled(built(case).graph, ["bn1", "bn2"])
+    lossy = with_loss(settled, "softmax_cross_entropy", CrossEntropy())
+    agree(monkeypatch, case, with_gradients(lossy, ["conv1.weight", "input", "fc1.bias"]))
 
 
 @pytest.mark.parametrize("place", [0, 17, -1])

@@ -14,7 +14,7 @@ import pytest
 
 from hubel.engine.reference import ReferenceSession
 from hubel.engine.session import Array
-from hubel.graph.modes import for_inference, with_loss, with_updates
+from hubel.graph.modes import Update, for_inference, with_loss, with_updates
 from hubel.graph.op import Graph
 from hubel.graph.ops.loss import CrossEntropy
 from hubel.graph.ops.update import Sgd
@@ -101,7 +101,7 @@ def test_other_losses(monkeypatch: pytest.MonkeyPatch, loss: str) -> None:
 def test_parameters_are_kept_and_updated_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case("conv3-5p1 bn relu pool2 fc7 tanh fc", (6, 6, 3), 16)
     lossy = with_loss(built(case).graph, "softmax_cross_entropy", CrossEntropy())
-    graph = with_updates(lossy, "sgd", lambda _: Sgd(momentum=0.9), ("velocity",))
+    graph = with_updates(lossy, lambda _: Update("sgd", Sgd(momentum=0.9), ("velocity",)))
     values, fed = start_values(case), {**feeds(case), "rate": 2.0**-12}
     kept = tuple(value.name for value in graph.values.values() if value.persistent)
     exact = outcome(ReferenceSession(), graph, values, fed, kept)

@@ -10,7 +10,7 @@ import pytest
 from hubel.engine.native import NativeSession, instruction_sets
 from hubel.engine.reference import ReferenceSession
 from hubel.engine.session import Array
-from hubel.graph.modes import for_inference, with_loss, with_updates
+from hubel.graph.modes import Update, for_inference, with_loss, with_updates
 from hubel.graph.op import Graph, Node, Value
 from hubel.graph.ops.loss import CrossEntropy
 from hubel.graph.ops.pointwise import Dropout
@@ -88,7 +88,7 @@ def test_five_steps_give_the_same_bits_on_any_number_of_threads(
     text = "conv5-33p2 bn relu [conv3-33p1 prelu | ] pool2 drop0.2 gelu conv3-40 conv2-20g2 fc"
     case = Case(text, (10, 10, 3), 48)
     lossy = with_loss(built(case).graph, "softmax_cross_entropy", CrossEntropy(0.1))
-    graph = with_updates(lossy, "adam", lambda _: Adam(decay=0.01), ("first", "second"))
+    graph = with_updates(lossy, lambda _: Update("adam", Adam(decay=0.01), ("first", "second")))
     names = [value.name for value in graph.values.values() if value.persistent]
     used = {call.kernel for call in make(graph, case.batch, precision=precision).calls}
     assert used >= {"stem", "stem_weight_grad", "winograd", "winograd_weight_grad", "conv"}
@@ -161,7 +161,7 @@ def names_of(graph: Graph, role: Any) -> tuple[str, ...]:
 def test_equal_starts_give_equal_bits_whatever_ran_before() -> None:
     case = Case("conv3-7p1 relu pool2 fc", (6, 6, 3), 6)
     lossy = with_loss(built(case).graph, "hinge")
-    graph = with_updates(lossy, "sgd", lambda _: Sgd(momentum=0.9), ("velocity",))
+    graph = with_updates(lossy, lambda _: Update("sgd", Sgd(momentum=0.9), ("velocity",)))
     fresh, used = NativeSession(2), NativeSession(2)
     other = Case("conv3-9 bn relu fc", (9, 9, 2), 5)
     write_all(used, start_values(other))

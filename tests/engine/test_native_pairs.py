@@ -13,7 +13,7 @@ import pytest
 
 from hubel.engine.native import NativeSession, instruction_sets
 from hubel.engine.reference import ReferenceSession
-from hubel.graph.modes import for_inference, with_updates
+from hubel.graph.modes import Update, for_inference, with_updates
 from hubel.graph.op import Graph
 from hubel.graph.ops.update import Sgd
 from tests.engine.cases import Case, built, feeds, gradient_graph, start_values
@@ -94,7 +94,7 @@ def test_maps_of_floats_are_never_rounded() -> None:
 def test_threads_show_in_no_bit(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
     case = CASES[1]
     graph, _ = gradient_graph(case)
-    step = with_updates(graph, "sgd", lambda _: Sgd(momentum=0.9), ("velocity",))
+    step = with_updates(graph, lambda _: Update("sgd", Sgd(momentum=0.9), ("velocity",)))
     fed = {**feeds(case), "rate": 2.0**-9}
     kept = tuple(value.name for value in step.values.values() if value.persistent)
     one, *others = (

@@ -9,7 +9,7 @@ import pytest
 
 from hubel.engine.native import NativeSession
 from hubel.engine.reference import ReferenceSession
-from hubel.graph.modes import for_inference, with_loss, with_updates
+from hubel.graph.modes import Update, for_inference, with_loss, with_updates
 from hubel.graph.op import Graph
 from hubel.graph.ops.loss import CrossEntropy
 from hubel.graph.ops.update import Sgd
@@ -59,7 +59,7 @@ def test_a_parameter_that_is_written_is_seen(precision: Precision) -> None:
 def test_a_step_of_training_is_seen(precision: Precision) -> None:
     graph, fed = for_inference(built(CASE).graph), feeds(CASE)
     lossy = with_loss(built(CASE).graph, "softmax_cross_entropy", CrossEntropy())
-    training = with_updates(lossy, "sgd", lambda _: Sgd(momentum=0.9), ("velocity",))
+    training = with_updates(lossy, lambda _: Update("sgd", Sgd(momentum=0.9), ("velocity",)))
     used = ready(precision)
     seen = [used.run(graph, fed)["fc1"]]
     for _ in range(3):

@@ -16,7 +16,7 @@ from hubel import _native
 from hubel.engine.feeds import check_feeds
 from hubel.engine.native import NativeSession, instruction_sets
 from hubel.errors import DataError, UsageError
-from hubel.graph.modes import for_inference, with_loss, with_updates
+from hubel.graph.modes import Update, for_inference, with_loss, with_updates
 from hubel.graph.op import Graph
 from hubel.graph.ops.loss import CrossEntropy
 from hubel.graph.ops.update import Sgd
@@ -193,7 +193,7 @@ def test_images_that_must_not_be_changed_are_read() -> None:
 
 def test_slots_start_at_zero_and_change() -> None:
     lossy = with_loss(built(CASE).graph, "softmax_cross_entropy", CrossEntropy())
-    graph = with_updates(lossy, "sgd", lambda _: Sgd(momentum=0.9), ("velocity",))
+    graph = with_updates(lossy, lambda _: Update("sgd", Sgd(momentum=0.9), ("velocity",)))
     session = ready()
     session.run(graph, feeds(CASE))
     first = session.read("fc1.bias.velocity")

@@ -12,6 +12,7 @@ import pytest
 from hubel.engine.reference import RULES, ReferenceSession
 from hubel.engine.reference.call import Call
 from hubel.engine.reference.pointwise import FORWARD, SLOPES
+from hubel.engine.reference.update import orthogonalised
 from hubel.engine.session import Array
 from hubel.graph.build import build
 from hubel.graph.modes import for_inference
@@ -196,6 +197,7 @@ def test_average_pool_counts_padding_but_not_what_lies_beyond() -> None:
         ("elu", 0.5, {-2: 0.5 * (math.exp(-2) - 1), 0: 0, 800: 800}),
         ("selu", 0.0, {-2: -1.5201664685956948, 1: 1.0507009873554804}),
         ("gelu", 0.0, {-1: -0.15865525393145707, 0: 0, 1: 0.8413447460685429}),
+        ("scale", 0.1, {-2: -0.2, 0: 0, 3: 0.3}),
         ("silu", 0.0, {-1: -0.2689414213699951, 0: 0, 1: 0.7310585786300049}),
         ("sigmoid", 0.0, {-800: 0, 0: 0.5, 800: 1, -1: 0.2689414213699951}),
         ("tanh", 0.0, {-1: -0.7615941559557649, 0: 0, 800: 1}),
@@ -429,3 +431,19 @@ def test_bytes_are_taken_as_they_are() -> None:
     values = {"fc1.weight": np.ones((4, 1)), "fc1.bias": np.zeros(1)}
     scores = forward("fc1", np.full((1, 2, 2, 1), 255, np.uint8), values)
     assert scores.item() == 1020
+
+
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12), (6, 6), (1, 4), (4, 1)])
+def test_newton_and_schulz_change_singular_values_and_nothing_else(shape: tuple[int, int]) -> None:
+    matrix = np.random.default_rng(3).normal(size=shape)
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    values = values / np.linalg.norm(values)
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    assert values.max() < 1.3
+    found = orthogonalised(matrix, 5)
+    np.testing.assert_allclose(found, left * values @ right, rtol=0, atol=1e-5)
+
+
+def test_what_is_all_zero_stays_so() -> None:
+    assert not orthogonalised(np.zeros((3, 4)), 5).any()

@@ -10,7 +10,7 @@ import pytest
 
 from hubel.engine import Session, start
 from hubel.errors import DataError, UsageError
-from hubel.graph.modes import for_inference, with_loss, with_updates
+from hubel.graph.modes import Update, for_inference, with_loss, with_updates
 from hubel.graph.op import Graph, Node, Value
 from hubel.graph.ops.loss import CrossEntropy, Penalty
 from hubel.graph.ops.pointwise import Activation
@@ -22,7 +22,8 @@ CASE = Case("conv3-4 bn relu drop0.5 fc", (5, 6, 3), 4)
 
 def training_step() -> Graph:
     lossy = with_loss(built(CASE).graph, "softmax_cross_entropy", CrossEntropy())
-    return with_updates(lossy, "sgd", lambda _: Sgd(momentum=0.9), ["velocity"], Penalty(0.1, 0.0))
+    update = Update("sgd", Sgd(momentum=0.9), ("velocity",))
+    return with_updates(lossy, lambda _: update, Penalty(0.1, 0.0))
 
 
 def ready() -> Session:
@@ -34,7 +35,7 @@ def ready() -> Session:
 def test_a_training_step_changes_what_it_should() -> None:
     session, before = ready(), start_values(CASE)
     out = session.run(training_step(), feeds(CASE))
-    assert set(out) == {"loss", "correct", "penalty"}
+    assert set(out) == {"loss", "correct", "penalty", "gradient_norm"}
     for name, array in before.items():
         assert not np.array_equal(session.read(name), array), name
     weight, velocity = session.read("fc1.weight"), session.read("fc1.weight.velocity")

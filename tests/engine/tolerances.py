@@ -193,6 +193,9 @@ def _reduction_length(graph: Graph, node: Node, batch: int) -> int:
             return prod(shapes[0])
         case "penalty":
             return sum(map(prod, shapes))
+        case "muon":
+            # Of Gram matrices, whose sums a part of a number of the gradient reaches by its root.
+            return max(prod(shape) for shape in shapes) ** 2
         case "mean_loss":
             return batch
         case "conv_weight_grad" | "dense_weight_grad" | "bias_grad" | "prelu_grad":

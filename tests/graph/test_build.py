@@ -135,6 +135,7 @@ def test_pools_also_give_what_their_gradient_needs() -> None:
         ("selu", Activation("selu")),
         ("gelu", Activation("gelu")),
         ("silu", Activation("silu")),
+        ("scale0.1", Activation("scale", 0.1)),
         ("sigmoid", Activation("sigmoid")),
         ("tanh", Activation("tanh")),
     ],

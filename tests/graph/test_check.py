@@ -466,3 +466,9 @@ def test_the_report_is_plain_data() -> None:
         assert data["ok"] == report.ok
         assert len(data["rows"]) == len(report.rows)
     assert check("lenet5").to_dict()["training"]["total"] == check("lenet5").training_bytes()
+
+
+def test_a_factor_behind_the_scores_is_no_activation() -> None:
+    assert not check("conv3-4 relu fc10 scale0.1", input=(8, 8, 3)).warnings
+    (warning,) = check("conv3-4 scale0.5 conv3-4 relu fc10", input=(8, 8, 3)).warnings
+    assert warning.code == "no-nonlinearity"

@@ -13,7 +13,7 @@ from hubel.engine.reference import ReferenceSession
 from hubel.engine.session import Array
 from hubel.graph.build import build
 from hubel.graph.differentiate import gradient_name, prune
-from hubel.graph.modes import with_gradients, with_loss
+from hubel.graph.modes import with_gradients, with_loss, with_settled
 from hubel.graph.op import Graph
 from hubel.graph.ops import OPS
 from hubel.graph.ops.loss import CrossEntropy
@@ -103,11 +103,30 @@ def test_gradients_of_other_losses_are_differences(case: Case, loss: str) -> Non
     differences_agree(*gradient_graph(case, loss), start_values(case), feeds(case))
 
 
+SETTLED = Case("conv3-4 bn relu fc", (5, 4, 2), 3)
+
+
+def settled_gradients() -> tuple[Graph, dict[str, str]]:
+    """A net whose normalisation is kept as it is, and its gradients in front of that."""
+    graph = with_loss(
+        with_settled(built(SETTLED).graph, ["bn1"]), "softmax_cross_entropy", CrossEntropy()
+    )
+    wrt = ("input", "conv1.weight", "conv1.bias", "fc1.weight")
+    graded = with_gradients(graph, wrt)
+    return graded, dict(zip(wrt, graded.outputs[2:], strict=True))
+
+
+def test_gradients_go_through_a_normalisation_that_is_kept_as_it_is() -> None:
+    graded, wanted = settled_gradients()
+    differences_agree(graded, wanted, start_values(SETTLED), feeds(SETTLED))
+
+
 @cache
 def differentiated_operations() -> frozenset[str]:
     graphs = [gradient_graph(case)[0] for case in CASES]
     small = Case("fc", (2, 2, 1), 2)
     graphs += [gradient_graph(small, loss)[0] for loss in ("hinge", "target_cross_entropy")]
+    graphs.append(settled_gradients()[0])
     return frozenset(node.op for graph in graphs for node in graph.nodes)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from hubel.graph.build import build
 from hubel.graph.modes import (
+    Update,
     decays,
     for_inference,
     with_gradients,
@@ -108,9 +109,7 @@ def training_step(penalty: Penalty | None = None) -> Graph:
     graph = with_loss(graph_of("conv3-4 bn relu fc10"), "softmax_cross_entropy", CrossEntropy())
     return with_updates(
         graph,
-        "adam",
-        lambda value: Adam(l2=0.5 if decays(value) else 0.0),
-        ["first", "second"],
+        lambda value: Update("adam", Adam(l2=0.5 if decays(value) else 0.0), ("first", "second")),
         penalty,
     )
 
@@ -136,7 +135,7 @@ def test_every_parameter_is_updated_once_at_the_end() -> None:
 
 def test_a_training_step_outputs_the_loss_and_no_gradient() -> None:
     graph = training_step()
-    assert graph.outputs == ("loss", "correct")
+    assert graph.outputs == ("loss", "correct", "gradient_norm")
     assert "conv_input_grad" not in ops(graph)
     assert {value.name for value in graph.values.values() if value.fed} == {
         "input",
@@ -150,7 +149,7 @@ def test_a_training_step_outputs_the_loss_and_no_gradient() -> None:
 
 def test_the_penalty_is_read_before_the_weights_move() -> None:
     graph = training_step(Penalty(0.5, 0.0))
-    assert graph.outputs == ("loss", "correct", "penalty")
+    assert graph.outputs == ("loss", "correct", "penalty", "gradient_norm")
     order = ops(graph)
     assert order.index("penalty") < order.index("adam")
     (penalty,) = (node for node in graph.nodes if node.op == "penalty")
@@ -159,7 +158,7 @@ def test_the_penalty_is_read_before_the_weights_move() -> None:
 
 
 def test_no_slots_where_the_optimizer_keeps_none() -> None:
-    graph = with_updates(with_loss(graph_of("fc2"), "hinge"), "sgd", lambda _: Sgd(), [])
+    graph = with_updates(with_loss(graph_of("fc2"), "hinge"), lambda _: Update("sgd", Sgd()))
     assert graph.nodes[-1].updates == ("fc1.bias",)
     assert graph.with_role("slot") == ()
 
@@ -172,7 +171,7 @@ def test_weights_of_dot_products_decay(shape: tuple[int, ...], expected: bool) -
 
 
 def test_a_graph_prints_itself() -> None:
-    graph = with_updates(with_loss(graph_of("fc2"), "hinge"), "sgd", lambda _: Sgd(), [])
+    graph = with_updates(with_loss(graph_of("fc2"), "hinge"), lambda _: Update("sgd", Sgd()))
     assert str(graph).splitlines() == [
         "input      input: N×8×8×3",
         "parameter  fc1.weight: 192×2",
@@ -187,11 +186,12 @@ def test_a_graph_prints_itself() -> None:
         "grad(fc1): N×2 = hinge_grad(fc1, labels)",
         "grad(fc1.weight): 192×2 = dense_weight_grad(input, grad(fc1))",
         "grad(fc1.bias): 2 = bias_grad(grad(fc1))",
+        "gradient_norm: scalar = gradient_norm(grad(fc1.weight), grad(fc1.bias))",
         "update(fc1.weight) = sgd(grad(fc1.weight), rate, step) updates fc1.weight "
-        "Sgd(momentum=0.0, nesterov=False, l2=0.0, l1=0.0, decay=0.0)",
+        "Sgd(momentum=0.0, nesterov=False, l2=0.0, l1=0.0, decay=0.0, rate_factor=1.0)",
         "update(fc1.bias) = sgd(grad(fc1.bias), rate, step) updates fc1.bias "
-        "Sgd(momentum=0.0, nesterov=False, l2=0.0, l1=0.0, decay=0.0)",
-        "return loss, correct",
+        "Sgd(momentum=0.0, nesterov=False, l2=0.0, l1=0.0, decay=0.0, rate_factor=1.0)",
+        "return loss, correct, gradient_norm",
     ]
 
 

@@ -52,6 +52,7 @@ def messages(text: str) -> list[str]:
         ("fc10b0", Layer("fc", count=10, bias=False)),
         ("leaky", Layer("leaky", value=0.01)),
         ("leaky0.2", Layer("leaky", value=0.2)),
+        ("scale0.1", Layer("scale", value=0.1)),
         ("leaky1e-3", Layer("leaky", value=0.001)),
         ("elu", Layer("elu", value=1.0)),
         ("elu1.5", Layer("elu", value=1.5)),

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 
 from hubel.graph.build import build
-from hubel.graph.modes import with_loss, with_updates
+from hubel.graph.modes import Update, with_loss, with_updates
 from hubel.graph.op import Graph
 from hubel.graph.ops.loss import CrossEntropy
 from hubel.graph.ops.update import Sgd
@@ -35,7 +35,7 @@ def step_graph(text: str, image: tuple[int, int, int]) -> Graph:
     built = build(parse(text), image, 10)
     assert not built.problems
     lossy = with_loss(built.graph, "softmax_cross_entropy", CrossEntropy())
-    return with_updates(lossy, "sgd", lambda _: Sgd(momentum=0.9), ("velocity",))
+    return with_updates(lossy, lambda _: Update("sgd", Sgd(momentum=0.9), ("velocity",)))
 
 
 @cache

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hubel.engine.native import NativeSession
-from hubel.graph.modes import with_loss, with_updates
+from hubel.graph.modes import Update, with_loss, with_updates
 from hubel.graph.op import Graph
 from hubel.graph.ops.loss import CrossEntropy
 from hubel.graph.ops.update import Adam, RMSProp, Sgd
@@ -20,13 +20,13 @@ from hubel.program.program import Call
 from tests.engine.cases import Case, built, feeds, start_values, write_all
 from tests.program.programs import step
 
-STEP = SgdStep(8, 0.9, 0, 0.0, 0.0, 0.0)
+STEP = SgdStep(8, 0.9, 0, 0.0, 0.0, 0.0, 1.0, 0)
 CASE = Case("conv3-4p1 bn relu pool2 fc", (6, 6, 3), 4)
 
 
 def update(name: str, gradient: str = "") -> Call:
     kept = (name, f"{name}.velocity")
-    return Call("sgd", (gradient or f"grad({name})", "rate", "step", *kept), STEP, name)
+    return Call("sgd", (gradient or f"grad({name})", "rate", "step", "", *kept), STEP, name)
 
 
 def joined(*calls: Call) -> tuple[Call, ...]:
@@ -72,7 +72,7 @@ def test_a_step_ends_with_one_sweep_over_all_parameters() -> None:
     (sweep,) = (call for call in program.calls if call.kernel == "sgd")
     assert sweep is program.calls[-1]
     names = ["conv1.weight", "conv1.bias", "bn1.weight", "bn1.bias", "fc1.weight", "fc1.bias"]
-    assert [part[3] for part in sweep.parts] == names
+    assert [part[4] for part in sweep.parts] == names
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_sweep_gives_the_bits_of_single_calls(
     op: str, attributes: object, slots: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lossy = with_loss(built(CASE).graph, "softmax_cross_entropy", CrossEntropy())
-    graph = with_updates(lossy, op, lambda _: attributes, slots)
+    graph = with_updates(lossy, lambda _: Update(op, attributes, slots))
     together = _after_steps(graph, 2)
     monkeypatch.setattr(making, "join", lambda lowered: lowered)
     alone = _after_steps(graph, 1)

@@ -9,10 +9,17 @@ import pytest
 
 from hubel import _native
 from hubel.graph.build import build
-from hubel.graph.modes import for_inference, with_gradients, with_loss, with_updates
+from hubel.graph.modes import (
+    Update,
+    for_inference,
+    with_gradients,
+    with_loss,
+    with_settled,
+    with_updates,
+)
 from hubel.graph.ops import OPS
 from hubel.graph.ops.loss import CrossEntropy, Penalty
-from hubel.graph.ops.update import Adam, RMSProp, Sgd
+from hubel.graph.ops.update import Adam, Average, Muon, RMSProp, Sgd
 from hubel.notation.parse import parse
 from hubel.program.kernels import (
     KERNELS,
@@ -76,12 +83,18 @@ def test_every_kernel_is_called_for_some_operation() -> None:
         ("sgd", Sgd(), ()),
         ("rmsprop", RMSProp(), ("square",)),
         ("adam", Adam(), ("first", "second")),
+        ("muon", Muon(), ("velocity",)),
     )
     for loss, attributes in LOSSES:
         lossy = with_loss(built, loss, attributes)
         for op, update, slots in updates:
-            graph = with_updates(lossy, op, lambda _, update=update: update, slots, Penalty(1, 1))
+            chosen = Update(op, update, slots)
+            graph = with_updates(
+                lossy, lambda _, chosen=chosen: chosen, Penalty(1, 1), average=Average(0.9)
+            )
             used.update(call.kernel for call in make(graph, 32).calls)
+        settled = with_loss(with_settled(built, ["bn2"]), loss, attributes)
+        used.update(call.kernel for call in make(with_gradients(settled, ["input"]), 32).calls)
         whole = with_gradients(lossy, ["input"])
         for precision in PRECISIONS:
             used.update(call.kernel for call in make(whole, 32, precision=precision).calls)
@@ -132,7 +145,7 @@ def test_panels_are_filled_up_to_32_columns() -> None:
 
 
 def test_calls_know_what_they_read_and_write() -> None:
-    call = Call("sgd", ("g", "rate", "step", "w", "v"), None)
+    call = Call("sgd", ("g", "rate", "step", "", "w", "v"), None)
     assert call.reads() == ("g", "rate", "step", "w", "v")
     assert call.writes() == ("w", "v")
     call = Call("conv", ("x", "w", "", "y"), None)

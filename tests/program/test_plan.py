@@ -34,9 +34,9 @@ def test_a_lifetime_reaches_from_the_first_call_to_the_last() -> None:
 
 
 def test_operands_that_are_left_out_have_no_life() -> None:
-    call = Call("sgd", ("g", "rate", "step", "w", ""), Size(4))
+    call = Call("sgd", ("g", "rate", "step", "", "w", ""), Size(4))
     assert "" not in lifetimes((call,))
-    assert KERNELS["sgd"].operands[4] == "velocity?!"
+    assert KERNELS["sgd"].operands[5] == "velocity?!"
 
 
 def test_a_chain_needs_room_for_two() -> None:

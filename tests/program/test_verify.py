@@ -68,15 +68,15 @@ BROKEN: dict[str, tuple[Callable[[Program], Program], str]] = {
     ),
     "an operand too few": (short_of_an_operand, r"call 0 \w+: wrong number of operands"),
     "a part short of an operand": (
-        lambda p: with_parts(p, "sgd", ("grad(fc1.bias)", "rate", "step", "fc1.bias")),
+        lambda p: with_parts(p, "sgd", ("grad(fc1.bias)", "rate", "step", "", "fc1.bias")),
         r"call \d+ sgd: wrong number of operands",
     ),
     "two parts that change one array": (
-        lambda p: with_parts(p, "sgd", ("grad(fc1.bias)", "rate", "step", "fc1.bias", "")),
+        lambda p: with_parts(p, "sgd", ("grad(fc1.bias)", "rate", "step", "", "fc1.bias", "")),
         r"two parts of call \d+ sgd work on fc1.bias",
     ),
     "a part that reads what another changes": (
-        lambda p: with_parts(p, "sgd", ("fc1.bias", "rate", "step", "loss", "")),
+        lambda p: with_parts(p, "sgd", ("fc1.bias", "rate", "step", "", "loss", "")),
         r"two parts of call \d+ sgd work on fc1.bias",
     ),
     "parts of a kernel that has none": (

@@ -252,6 +252,17 @@ def test_divergence_is_traced_over_many_steps_within_an_epoch() -> None:
     assert all(np.isfinite(array).all() for array in model.parameters.values())
 
 
+def test_gradients_that_are_not_finite_stop_the_run_before_the_weights_have_them() -> None:
+    model = toy.model("fc8 fc3", engine="native")
+    # Scores that are equal have a loss, and gradients of what is before them that overflow.
+    model.set_parameters(
+        {"fc1.weight": np.zeros((36, 8)), "fc2.weight": np.full((8, 3), 3e38) * [1, -1, 1]}
+    )
+    with pytest.raises(HubelError, match=r"the norm of the gradients is (inf|nan) at a loss of 1"):
+        model.fit(X.astype(np.float32) * 1e6, Y, epochs=1, preprocess=None, optimizer="sgd")
+    assert all(np.isfinite(array).all() for array in model.parameters.values())
+
+
 def test_a_weight_that_is_changed_from_outside_is_not_blamed_on_training() -> None:
     x, y = toy.images(300)
     model = toy.model("fc3")

@@ -41,6 +41,23 @@ def test_zero_is_zero() -> None:
     assert not initial(parameters(), "zero")["conv1.weight"].any()
 
 
+@pytest.mark.parametrize(("filters", "same"), [(24, 16), (16, 16), (5, 5)])
+def test_dirac_passes_as_many_channels_on_as_there_are(filters: int, same: int) -> None:
+    weight = initial(parameters(f"conv3-{filters}p1b0"), "dirac")["conv1.weight"]
+    x = np.zeros((3, 3, 16), np.float32)
+    x[1, 1] = np.arange(16)
+    made = np.tensordot(x, weight, 3)
+    assert np.array_equal(made[:same], np.arange(16)[:same])
+    he = initial(parameters(f"conv3-{filters}p1b0"), "he")["conv1.weight"]
+    assert np.array_equal(weight[..., same:], he[..., same:])
+
+
+@pytest.mark.parametrize("net", ["conv2-20 fc7", "conv3x2-20 fc7"])
+def test_dirac_is_he_where_there_is_no_centre(net: str) -> None:
+    he, dirac = (initial(parameters(net), method) for method in ("he", "dirac"))
+    assert all(np.array_equal(dirac[name], array) for name, array in he.items())
+
+
 @pytest.mark.parametrize("method", ["he", "zero"])
 def test_biases_scales_and_slopes_begin_as_their_layer_says(method: str) -> None:
     values = initial(parameters(), method)
@@ -65,5 +82,5 @@ def test_the_same_numbers_as_ever() -> None:
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="'hee', not one of he, xavier, small-random, zero"):
+    with pytest.raises(UsageError, match="'hee', not one of he, xavier, small-random, zero, dirac"):
         initial(parameters(), "hee")

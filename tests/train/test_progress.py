@@ -13,7 +13,7 @@ from hubel.train.progress import Progress, from_dict
 
 
 def step(number: int, loss: float, count: int = 2) -> StepDone:
-    return StepDone(1, number, count, loss, 1, 0.0, loss, 0.5, 0.1)
+    return StepDone(1, number, count, loss, 1, 0.0, loss, 0.5, 0.1, 1.5)
 
 
 def epoch(number: int, accuracy: float | None, loss: float | None, best: bool) -> EpochDone:

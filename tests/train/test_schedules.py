@@ -38,11 +38,23 @@ def test_one_cycle_rises_for_thirty_percent_and_then_falls() -> None:
     assert found[30:] == sorted(found[30:], reverse=True)
 
 
+def test_linear_falls_evenly() -> None:
+    assert rates(schedule="linear") == pytest.approx([1 - step / 100 for step in range(100)])
+
+
+def test_triangle_rises_for_23_percent_and_then_falls_to_7() -> None:
+    found = rates(schedule="triangle")
+    assert found[0] == pytest.approx(0.2)
+    assert found[23] == pytest.approx(1.0)
+    assert found[99] == pytest.approx(0.07 + 0.93 / 77)
+    assert [found[5] - found[4], found[50] - found[49]] == pytest.approx([0.8 / 23, -0.93 / 77])
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_warm_up_rises_in_equal_steps_before_any_schedule(schedule: str) -> None:
     found = rates(schedule=schedule, warmup_epochs=0.5)
     assert found[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert found[5] == pytest.approx(1 / 25 if schedule == "one-cycle" else 1.0)
+    assert found[5] == pytest.approx({"one-cycle": 1 / 25, "triangle": 0.2}.get(schedule, 1.0))
 
 
 def test_a_run_that_is_all_warm_up_never_falls() -> None:

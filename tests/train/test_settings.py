@@ -23,7 +23,7 @@ def test_all_problems_are_named_at_once() -> None:
     with pytest.raises(UsageError) as caught:
         settings(optimizer="sdg", epochs=0, lr=-1.0, momentum=1.0, flip="yes")
     assert caught.value.what.split("; ") == [
-        "optimizer (--optimizer) is 'sdg', not one of sgd, rmsprop, adam, adamw",
+        "optimizer (--optimizer) is 'sdg', not one of sgd, rmsprop, adam, adamw, muon",
         "epochs (--epochs) is 0, not a whole number of at least 1",
         "momentum (--momentum) is 1.0, not a number of at least 0 and below 1",
         "lr (--lr) is -1.0, not a number of at least 0",
@@ -65,6 +65,10 @@ def test_all_problems_are_named_at_once() -> None:
             {"loss": "hinge", "label_smoothing": 0.1},
             "label_smoothing (--label-smoothing) needs the loss cross-entropy",
         ),
+        ({"average": 1.0}, "average (--average) is 1.0, not a number of at least 0 and below 1"),
+        ({"clip_norm": 0.0}, "clip_norm (--clip-norm) is 0, which leaves nothing of any gradient"),
+        ({"clip_norm": -1}, "clip_norm (--clip-norm) is -1, not a number of at least 0"),
+        ({"freeze": 3}, "freeze (--freeze) is 3, not names of layers"),
         ({"preprocess": "zca"}, "not one of None, none, centre, mean-image, normalise"),
     ],
 )
@@ -72,6 +76,11 @@ def test_what_makes_no_sense_is_refused(choices: dict[str, object], what: str) -
     with pytest.raises(UsageError) as caught:
         settings(**choices)
     assert what in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["conv1, bn1", ["conv1", "bn1"], ("conv1", "bn1")])
+def test_layers_are_named_in_a_list_or_with_commas_between_them(given: object) -> None:
+    assert settings(freeze=given).freeze == ("conv1", "bn1")
 
 
 def test_an_unknown_choice_is_met_with_the_nearest() -> None:

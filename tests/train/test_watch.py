@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def watch() -> Watch:
 
 def done(number: int, loss: float, probe: Probe | None = None) -> StepDone:
     return StepDone(
-        1 + number // STEPS, 1 + number % STEPS, 8, loss, 1, 0.0, loss, 0.1, 0.01, probe
+        1 + number // STEPS, 1 + number % STEPS, 8, loss, 1, 0.0, loss, 0.1, 0.01, 1.5, probe
     )
 
 
@@ -49,7 +50,7 @@ def probe(*layers: LayerProbe, ratio: float = 1e-3, frozen: bool = False) -> Pro
         WeightProbe("conv1.weight", 0.1, 0.2, 0.0 if frozen else 0.1 * ratio),
         WeightProbe("fc1.weight", 0.1, 0.2, 0.1 * ratio),
     )
-    return Probe(layers, weights, 1.0)
+    return Probe(layers, weights)
 
 
 def probed(*probes: Probe, first: int = 30) -> list[Verdict]:
@@ -75,6 +76,19 @@ def test_a_rising_loss_blames_the_rate_once() -> None:
     )
     codes = [each.code for each in over([2.0 + 0.05 * number for number in range(300)])]
     assert codes.count("rate-too-high") == 1
+
+
+def test_a_burst_of_the_gradient_is_told_where_it_is_not_clipped() -> None:
+    watched = watch()
+    steps = [done(number, 1.0) for number in range(41)]
+    steps.append(replace(steps[-1], gradient_norm=400.0))
+    told = [each for number, step in enumerate(steps, 1) for each in watched.step(step, number)]
+    (verdict,) = told
+    assert str(verdict) == (
+        "the gradient's norm was 4e+02 in one step, and 1.5 before: try --clip-norm 3"
+    )
+    clipped = Watch(settings(lr=0.01, clip_norm=1.0), math.log(10), STEPS)
+    assert not [e for number, step in enumerate(steps, 1) for e in clipped.step(step, number)]
 
 
 def test_a_loss_that_stays_at_chance_is_stuck() -> None:

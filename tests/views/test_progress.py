@@ -16,7 +16,7 @@ ROW = EpochDone(2, 0.1, 0.9876, 0.2, 0.95, 0.00123, 61.2, 12_345.0, True)
 
 def run() -> Generator[Event, None, None]:
     yield Started(epochs=100, steps=2, images=200, validation_images=20, epoch=1, step=1)
-    yield StepDone(2, 2, 100, 0.1, 99, 0.0, 0.1234, 0.9876, 0.00123)
+    yield StepDone(2, 2, 100, 0.1, 99, 0.0, 0.1234, 0.9876, 0.00123, 1.5)
     yield Validating(2, 10, 20)
     yield ROW
     yield Ended("patience", 2, 1, 61.2)

@@ -124,7 +124,7 @@ def story() -> Generator[SearchEvent, None, None]:
     yield Refused(1, numbers, "the same as trial 1", problem=False)
     yield TrialStarted(2, 1, numbers, "fc")
     yield TrialTrained(2, Started(1, 4, 64, 8, 0, 0))
-    yield TrialTrained(2, StepDone(1, 1, 16, 0.5, 8, 0.0, 0.5, 0.5, 0.01))
+    yield TrialTrained(2, StepDone(1, 1, 16, 0.5, 8, 0.0, 0.5, 0.5, 0.01, 1.5))
     yield TrialDone(trial(2, numbers=numbers), best=True)
     yield TrialDone(trial(3, numbers=numbers, state="stopped", reason="too slow"), best=False)
     yield SearchEnded("exhausted", 2, 9.0)

@@ -23,6 +23,10 @@ def evaluate(
         Path | None, typer.Option(help="Where a named dataset lies already.")
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1)] = 256,
+    tta: Annotated[
+        str | None,
+        typer.Option(help="Average views: none, flip or crops. [as it was trained to]"),
+    ] = None,
     engine: Annotated[str, typer.Option(help="native or reference.")] = "native",
     precision: Annotated[
         str, typer.Option(help="How maps are stored: float32, bfloat16 or auto.")
@@ -48,7 +52,7 @@ def evaluate(
     if not quiet:
         say(engine_line(trained, engine, precision), *data_lines(dataset))
     name, scored = chosen_split(trained, dataset, split)
-    measured = trained.measure(scored.images, scored.labels, batch_size)
+    measured = trained.measure(scored.images, scored.labels, batch_size, tta=tta)
     made, why = None, ""
     if audit and name != "all":
         training, why = training_images(trained, model, dataset)
@@ -59,7 +63,8 @@ def evaluate(
     by_class = dict(zip(trained.classes, measured.per_class, strict=True))
     if json:
         beside = made.as_dict() if made else {}
-        print_json({"split": name, **measured.as_dict(), **beside, "per_class": by_class})
+        views = {"tta": tta or trained.tta}
+        print_json({"split": name, **views, **measured.as_dict(), **beside, "per_class": by_class})
         return
     print(f"{evaluation_line(measured, name)}, loss {measured.loss:.4f}")
     if made is not None:

@@ -14,10 +14,13 @@ import typer
 __all__ = [
     "L1",
     "Audit",
+    "Average",
     "BatchSize",
+    "BiasLrFactor",
     "Border",
     "Channels",
     "ClassWeights",
+    "ClipNorm",
     "Colour",
     "Crop",
     "Cutmix",
@@ -27,6 +30,7 @@ __all__ = [
     "Engine",
     "Epochs",
     "Flip",
+    "Freeze",
     "Initialisation",
     "Json",
     "LabelSmoothing",
@@ -53,9 +57,11 @@ __all__ = [
     "Size",
     "Threads",
     "Time",
+    "Tta",
     "ValFraction",
     "WarmupEpochs",
     "WeightDecay",
+    "Whiten",
     "choices",
     "fixed",
 ]
@@ -81,12 +87,15 @@ BatchSize: TypeAlias = Annotated[
 ]
 Lr: TypeAlias = Annotated[
     float | None,
-    _option("Highest learning rate. [0.003; with --net or --opt sgd 0.01, others 0.001]", "--lr"),
+    _option(
+        "Highest learning rate. [0.003; with --net or --opt sgd 0.01, muon 0.02, others 0.001]",
+        "--lr",
+    ),
 ]
 Optimizer: TypeAlias = Annotated[
-    str | None, _option("sgd, rmsprop, adam or adamw. [adam]", "--optimizer", "--opt")
+    str | None, _option("sgd, rmsprop, adam, adamw or muon. [adam]", "--optimizer", "--opt")
 ]
-Momentum: TypeAlias = Annotated[float | None, _option("For sgd and rmsprop. [0.9]")]
+Momentum: TypeAlias = Annotated[float | None, _option("For sgd, rmsprop and muon. [0.9]")]
 Nesterov: TypeAlias = Annotated[bool | None, _option("Nesterov's momentum, for sgd.")]
 WeightDecay: TypeAlias = Annotated[
     float | None, _option("L2 regularisation. [0]", "--weight-decay", "--wd")
@@ -97,7 +106,10 @@ LabelSmoothing: TypeAlias = Annotated[
     float | None, _option("Share of a label spread over all classes. [0]")
 ]
 Schedule: TypeAlias = Annotated[
-    str | None, _option("constant, step, cosine or one-cycle. [cosine]", "--schedule", "--sched")
+    str | None,
+    _option(
+        "constant, step, cosine, one-cycle, linear or triangle. [cosine]", "--schedule", "--sched"
+    ),
 ]
 WarmupEpochs: TypeAlias = Annotated[
     float | None, _option("Epochs in which the learning rate rises. [0]")
@@ -144,9 +156,35 @@ Patience: TypeAlias = Annotated[
 ]
 Time: TypeAlias = Annotated[str | None, _option("Stop after 30s, 10m or 2h. [never]", "--time")]
 
+Average: TypeAlias = Annotated[
+    float | None,
+    _option(
+        "Use the mean of the weights after every step, each step back times this: 0.999. [off]"
+    ),
+]
+ClipNorm: TypeAlias = Annotated[
+    float | None, _option("Largest norm of all gradients together. [any]")
+]
+BiasLrFactor: TypeAlias = Annotated[
+    float | None, _option("What the rate of biases and scales is multiplied by. [1]")
+]
+Freeze: TypeAlias = Annotated[
+    str | None, _option("Layers or parameters to keep as they are: conv1,bn1.weight. [none]")
+]
+
+Whiten: TypeAlias = Annotated[
+    bool | None, _option("Make the first convolution's filters from the images, and freeze them.")
+]
+
+Tta: TypeAlias = Annotated[
+    str | None,
+    _option("Views that the trained model averages: none, flip or crops. [none]", "--tta"),
+]
+
 # What is trained, on what, and where it goes.
 Initialisation: TypeAlias = Annotated[
-    str | None, _option("he, xavier, small-random or zero. [he]", "--initialisation", "--init")
+    str | None,
+    _option("he, xavier, small-random, zero or dirac. [he]", "--initialisation", "--init"),
 ]
 Size: TypeAlias = Annotated[
     str | None, _option("Size of the images: 64 or HxW. [the net's, or theirs]", "--size")

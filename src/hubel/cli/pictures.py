@@ -50,14 +50,17 @@ def listed(paths: Sequence[Path]) -> list[Path]:
 
 
 def readable(
-    model: Model, paths: Sequence[Path], batch_size: int
+    model: Model, paths: Sequence[Path], batch_size: int, tta: str | None = None
 ) -> Iterator[tuple[Path, Read | DataError]]:
-    """Each path in order with the image's probabilities, or why it cannot be read."""
+    """Each path in order with the image's probabilities, or why it cannot be read.
+
+    `tta` names the views that are averaged, as for `Model.predict`.
+    """
     for some in _batches(paths, batch_size):
         with decoder_warnings():
             pictures = [_decoded(model, path) for path in some]
         sound = [picture.pixels for picture in pictures if isinstance(picture, Picture)]
-        probabilities = iter(model.predict(np.stack(sound)) if sound else ())
+        probabilities = iter(model.predict(np.stack(sound), tta=tta) if sound else ())
         for path, picture in zip(some, pictures, strict=True):
             if isinstance(picture, DataError):
                 yield path, picture

@@ -16,6 +16,10 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A .hubel file, or a run folder for its best.")],
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
+    tta: Annotated[
+        str | None,
+        typer.Option(help="Average views: none, flip or crops. [as it was trained to]"),
+    ] = None,
     engine: Annotated[str, typer.Option(help="native or reference.")] = "native",
     precision: Annotated[
         str, typer.Option(help="How maps are stored: float32, bfloat16 or auto.")
@@ -33,7 +37,7 @@ def predict(
     paths = listed(images)
     results: list[dict[str, Any]] = []
     number = 0
-    for path, found in readable(trained, paths, _BATCH):
+    for path, found in readable(trained, paths, _BATCH, tta):
         if not isinstance(found, Read):
             say(f"hubel: {found}")
             results.append({"image": str(path), "error": found.what})

@@ -17,6 +17,7 @@ from hubel.model import Model
 from hubel.network import Network
 from hubel.train.events import EpochDone, Verdict
 from hubel.train.metrics import Evaluation
+from hubel.train.tta import views_of
 from hubel.views.preflight import quantity
 from hubel.views.progress import accuracy_line, evaluation_line, thousands, verdict_line
 
@@ -171,5 +172,8 @@ def result_lines(
         yield f"Test: {evaluation_line(measured['test'], 'test')}, by the best model"
     if "test" in comparisons:
         yield from comparison_lines(comparisons["test"], "test")
+    if model.tta != "none":
+        count = len(views_of(model.tta))
+        yield f"Scores are the mean over {count} views of each image (--tta {model.tta})"
     yield from remarks
     yield f"Saved in {folder.resolve()}"

@@ -20,7 +20,7 @@ from hubel.records import dataclass
 __all__ = ["DOT_PRODUCTS", "LINEAR", "list_names", "no_nonlinearity"]
 
 DOT_PRODUCTS = frozenset({"conv", "fc"})
-LINEAR = DOT_PRODUCTS | {"bn", "avgpool", "gap", "drop"}
+LINEAR = DOT_PRODUCTS | {"bn", "avgpool", "gap", "drop", "scale"}
 
 
 @dataclass(slots=True)
@@ -56,8 +56,8 @@ def no_nonlinearity(spec: Spec, built: Built) -> list[Problem]:
 def _find(spec: Spec, built: Built) -> list[tuple[tuple[Placed, ...], bool]]:
     """Stacks in which two or more dot products follow one another linearly, and if they branch.
 
-    Batch normalisation, dropout, averages and sums do not count as non-linear; max pooling and
-    maxout do. A stack starts and ends with a dot product.
+    Batch normalisation, dropout, averages, factors and sums do not count as non-linear; max pooling
+    and maxout do. A stack starts and ends with a dot product.
     """
     walk = _Walk({placed.name: placed for placed in built.layers})
     whole = walk.sequence(expand(spec).items)

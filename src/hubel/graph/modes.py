@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -10,13 +10,17 @@ from typing import Any
 from hubel.graph.differentiate import differentiate, prune
 from hubel.graph.op import Graph, Node, Value
 from hubel.graph.ops.loss import Penalty
+from hubel.graph.ops.update import Average, Clip
 from hubel.graph.verify import verify
+from hubel.records import dataclass
 
 __all__ = [
+    "Update",
     "decays",
     "for_inference",
     "with_gradients",
     "with_loss",
+    "with_settled",
     "with_updates",
     "without_dropout",
     "without_updates",
@@ -48,6 +52,15 @@ def without_dropout(graph: Graph, outputs: Sequence[str] | None = None) -> Graph
 def without_updates(graph: Graph) -> Graph:
     """The graph that computes the same and leaves every persistent value as it is."""
     nodes = tuple(replace(node, updates=()) for node in graph.nodes)
+    return verify(prune(Graph(graph.values, nodes, graph.outputs)))
+
+
+def with_settled(graph: Graph, layers: Collection[str]) -> Graph:
+    """The graph in which batch normalisation uses running statistics in the layers named."""
+    nodes = tuple(
+        _settled(node) if node.op == "batch_norm" and node.name in layers else node
+        for node in graph.nodes
+    )
     return verify(prune(Graph(graph.values, nodes, graph.outputs)))
 
 
@@ -95,19 +108,33 @@ def with_gradients(graph: Graph, wrt: Sequence[str]) -> Graph:
     return differentiate(graph, "losses", wrt)
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """How one parameter is updated: the operation, its attributes, and the slots it keeps."""
+
+    op: str
+    attributes: Any
+    slots: tuple[str, ...] = ()
+
+
 def with_updates(
     graph: Graph,
-    op: str,
-    attributes: Callable[[Value], Any],
-    slots: Sequence[str],
+    update: Callable[[Value], Update],
     penalty: Penalty | None = None,
+    *,
+    frozen: Collection[str] = (),
+    clip: Clip | None = None,
+    average: Average | None = None,
 ) -> Graph:
     """One whole training step: loss, gradients of all parameters, and an update of each.
 
-    `attributes(parameter)` are those of the update `op`; each parameter gets the named `slots`,
-    arrays of its own shape. With `penalty` the regularisation term is a further output.
+    `update(parameter)` says how; slots are arrays of the parameter's own shape. Further outputs are
+    "penalty", the regularisation term, where there is one, and "gradient_norm", the norm of all
+    gradients. The parameters named in `frozen` stay as they are, and nothing is computed for them
+    alone. Gradients are scaled by `clip`. With `average` the step works on slots named "….raw", and
+    leaves in the parameters and statistics themselves the averages of these.
     """
-    parameters = graph.with_role("parameter")
+    parameters = [p for p in graph.with_role("parameter") if p.name not in frozen]
     graded = with_gradients(graph, [parameter.name for parameter in parameters])
     gradients = graded.outputs[len(graph.outputs) :]
     values = {**graded.values}
@@ -115,26 +142,59 @@ def with_updates(
         values[name] = Value(name, (), "scalar", batched=False)
     nodes = list(graded.nodes)
     outputs = graph.outputs
-    if penalty is not None:
+    decayed = tuple(parameter.name for parameter in parameters if decays(parameter))
+    if penalty is not None and decayed:
         values["penalty"] = Value("penalty", (), "result", batched=False)
-        decayed = tuple(parameter.name for parameter in parameters if decays(parameter))
         nodes.append(Node("penalty", "penalty", decayed, ("penalty",), penalty))
         outputs = (*outputs, "penalty")
+    norms = ("gradient_norm",) if clip is None else ("gradient_norm", "gradient_scale")
+    values.update({name: Value(name, (), "result", batched=False) for name in norms})
+    nodes.append(Node("gradient_norm", "gradient_norm", gradients, norms, clip))
     for parameter, gradient in zip(parameters, gradients, strict=True):
-        kept = tuple(f"{parameter.name}.{slot}" for slot in slots)
+        chosen = update(parameter)
+        kept = tuple(f"{parameter.name}.{slot}" for slot in chosen.slots)
         for name in kept:
             values[name] = Value(name, parameter.shape, "slot", batched=False)
         nodes.append(
             Node(
-                op,
+                chosen.op,
                 f"update({parameter.name})",
-                (gradient, "rate", "step"),
+                (gradient, "rate", "step", *norms[1:]),
                 (),
-                attributes(parameter),
+                chosen.attributes,
                 updates=(parameter.name, *kept),
             )
         )
-    return verify(Graph(values, tuple(nodes), outputs))
+    whole = Graph(values, tuple(nodes), (*outputs, "gradient_norm"))
+    return verify(whole if average is None else _averaged(whole, average))
+
+
+def _averaged(whole: Graph, average: Average) -> Graph:
+    """The step on copies of what it moves, whose averages are left where it was."""
+    moved = {name for node in whole.nodes for name in node.updates}
+    means = [
+        value
+        for value in whole.values.values()
+        if value.name in moved and value.role in ("parameter", "statistic")
+    ]
+    raw = {mean.name: f"{mean.name}.raw" for mean in means}
+    values = {**whole.values}
+    for mean in means:
+        copy = raw[mean.name]
+        values[copy] = Value(copy, mean.shape, "slot", batched=False, of=mean.name)
+    nodes = [
+        replace(
+            node,
+            inputs=tuple(raw.get(name, name) for name in node.inputs),
+            updates=tuple(raw.get(name, name) for name in node.updates),
+        )
+        for node in whole.nodes
+    ]
+    nodes += [
+        Node("average", f"average({name})", (copy, "step"), (), average, updates=(name,))
+        for name, copy in raw.items()
+    ]
+    return Graph(values, tuple(nodes), whole.outputs)
 
 
 def decays(parameter: Value) -> bool:

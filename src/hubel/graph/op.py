@@ -36,7 +36,8 @@ class Value:
 
     A "target" is the share of each class that a loss aims at. A "parameter" is trained, a
     "statistic" kept by batch normalisation, a "slot" by an optimizer; these outlive a step. "index"
-    values hold positions inside a window. `of` names the value that a gradient belongs to.
+    values hold positions inside a window. `of` names the value that a gradient belongs to, and the
+    one that a slot begins as a copy of; other slots begin at zero.
     """
 
     name: str

@@ -214,7 +214,7 @@ def _at_the_scores(built: Built) -> list[Problem]:
                     one,
                 )
             )
-        elif one.op in ("activation", "prelu"):
+        elif one.op in ("activation", "prelu") and one.layer and one.layer.kind != "scale":
             warnings.append(_activation_warning(one, scores))
     return warnings
 

@@ -78,6 +78,7 @@ KINDS: dict[str, Kind] = {
     "silu": Kind(title="sigmoid linear unit", example="silu"),
     "sigmoid": Kind(title="logistic sigmoid", example="sigmoid"),
     "tanh": Kind(title="hyperbolic tangent", example="tanh"),
+    "scale": Kind(title="multiplication by a number", example="scale0.1", value="factor"),
     "maxout": Kind(
         title="largest of several pieces",
         example="maxout2",

@@ -277,6 +277,15 @@ class NormGradient:
 
 
 @dataclass(frozen=True, slots=True)
+class NormApplyGradient:
+    """Rows of `depth` channels that were normalised by settled statistics."""
+
+    rows: int
+    depth: int
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
 class NormPool:
     """Batch normalisation of maps with 2×2 max pooling behind it.
 
@@ -372,6 +381,19 @@ class Regularisation:
 
 
 @dataclass(frozen=True, slots=True)
+class NormPart:
+    """One gradient's part of the norm; `clip` is what that is brought down to, 0 for never.
+
+    The `first` one starts the sum, of which the `last` one makes the norm.
+    """
+
+    size: int
+    clip: float
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class SgdStep:
     """See graph.ops.update."""
 
@@ -381,6 +403,8 @@ class SgdStep:
     l2: float
     l1: float
     decay: float
+    rate_factor: float
+    clipped: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +418,8 @@ class RmspropStep:
     l2: float
     l1: float
     decay: float
+    rate_factor: float
+    clipped: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,6 +432,32 @@ class AdamStep:
     epsilon: float
     l2: float
     l1: float
+    decay: float
+    rate_factor: float
+    clipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class MuonStep:
+    """See graph.ops.update; the parameter as a matrix."""
+
+    rows: int
+    columns: int
+    momentum: float
+    steps: int
+    unit: int
+    l2: float
+    l1: float
+    decay: float
+    rate_factor: float
+    clipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class AverageStep:
+    """See graph.ops.update."""
+
+    size: int
     decay: float
 
 
@@ -482,6 +534,9 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
             maps=True,
         ),
         "batch_norm_apply": Kernel("x weight bias mean variance y> workspace>", Norm, maps=True),
+        "batch_norm_apply_grad": Kernel(
+            "dy weight variance dx> workspace>", NormApplyGradient, maps=True
+        ),
         "batch_norm_grad": Kernel(
             "x dy weight bias? mean inverse dx> dweight> dbias> workspace>",
             NormGradient,
@@ -511,11 +566,14 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "mean_loss": Kernel("losses loss>", Size),
         "count_correct": Kernel("scores labels correct>", Loss),
         "penalty": Kernel("weight penalty!", Regularisation),
-        "sgd": Kernel("gradient rate step weight! velocity?!", SgdStep, repeats=True),
+        "gradient_norm": Kernel("gradient sums> norm! scale?!", NormPart),
+        "sgd": Kernel("gradient rate step scale? weight! velocity?!", SgdStep, repeats=True),
         "rmsprop": Kernel(
-            "gradient rate step weight! square! velocity?!", RmspropStep, repeats=True
+            "gradient rate step scale? weight! square! velocity?!", RmspropStep, repeats=True
         ),
-        "adam": Kernel("gradient rate step weight! first! second!", AdamStep, repeats=True),
+        "adam": Kernel("gradient rate step scale? weight! first! second!", AdamStep, repeats=True),
+        "muon": Kernel("gradient rate step scale? weight! velocity! workspace>", MuonStep),
+        "average": Kernel("weight step mean!", AverageStep, repeats=True),
         "pair_weights": Kernel("weight packed>", PackWeights),
         "pair_conv": Kernel("x weights bias? y>", Cut),
         "pair_conv_input_grad": Kernel("dy weights gate? dx>", Cut),

@@ -134,6 +134,15 @@ def _batch_norm_apply(lowering: Lowering, node: Node) -> None:
     lowering.call("batch_norm_apply", operands, _norm(lowering, node, False))
 
 
+def _batch_norm_apply_grad(lowering: Lowering, node: Node) -> None:
+    (dx,) = node.outputs
+    rows = _rows(lowering, dx)
+    workspace = lowering.scratch("factors", rows.depth * 4)
+    parameters = kernels.NormApplyGradient(rows.rows, rows.depth, node.attributes.epsilon)
+    operands = (*node.inputs, lowering.make(dx), workspace)
+    lowering.call("batch_norm_apply_grad", operands, parameters)
+
+
 def _batch_norm_grad(lowering: Lowering, node: Node) -> None:
     outputs = tuple(lowering.make(name) for name in node.outputs)
     rows = _rows(lowering, outputs[0])
@@ -233,13 +242,67 @@ def _penalty(lowering: Lowering, node: Node) -> None:
         lowering.call("penalty", (weight, made), parameters)
 
 
-def _update(kernel: str, slots: int, parameters: Callable[[int, Any], Any]) -> Rule:
+# Numbers of a task of native/kernels/share.h, each of which makes one partial sum of squares.
+_TASK = 32768
+
+
+def _squares(size: int) -> int:
+    """Bytes of the partial sums of squares of so many numbers."""
+    return -(-size // _TASK) * 8
+
+
+def _gradient_norm(lowering: Lowering, node: Node) -> None:
+    made = tuple(lowering.make(name) for name in node.outputs)
+    norm, scale = made if len(made) > 1 else (*made, "")
+    clip = node.attributes.limit if node.attributes else 0.0
+    sums = lowering.scratch("squares", max(_squares(lowering.numbers(g)) for g in node.inputs))
+    for place, gradient in enumerate(node.inputs):
+        size = lowering.numbers(gradient)
+        last = place == len(node.inputs) - 1
+        parameters = kernels.NormPart(size, clip, int(place == 0), int(last))
+        lowering.call("gradient_norm", (gradient, sums, norm, scale), parameters)
+
+
+def _update(kernel: str, slots: int, parameters: Callable[[int, Any, int], Any]) -> Rule:
     def rule(lowering: Lowering, node: Node) -> None:
         size = lowering.numbers(node.updates[0])
         kept = (*node.updates, *[""] * (1 + slots - len(node.updates)))
-        lowering.call(kernel, (*node.inputs, *kept), parameters(size, node.attributes))
+        read = _read(node)
+        made = parameters(size, node.attributes, int(bool(read[-1])))
+        lowering.call(kernel, (*read, *kept), made)
 
     return rule
+
+
+def _read(node: Node) -> tuple[str, ...]:
+    """What an update reads: the gradient, the rate, the step, and "" where nothing is clipped."""
+    return node.inputs if len(node.inputs) > 3 else (*node.inputs, "")
+
+
+def _muon(lowering: Lowering, node: Node) -> None:
+    weight, read, a = node.updates[0], _read(node), node.attributes
+    size, columns = lowering.numbers(weight), lowering.depth(weight)
+    rows = size // columns
+    room = _squares(size) + 8 * size + 16 * min(rows, columns) ** 2
+    workspace = lowering.scratch("matrices", room)
+    parameters = kernels.MuonStep(
+        rows,
+        columns,
+        a.momentum,
+        a.steps,
+        int(a.unit),
+        a.l2,
+        a.l1,
+        a.decay,
+        a.rate_factor,
+        int(bool(read[-1])),
+    )
+    lowering.call("muon", (*read, *node.updates, workspace), parameters)
+
+
+def _average(lowering: Lowering, node: Node) -> None:
+    parameters = kernels.AverageStep(lowering.numbers(node.updates[0]), node.attributes.decay)
+    lowering.call("average", (*node.inputs, *node.updates), parameters)
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -258,6 +321,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "dropout": _dropout,
         "batch_norm": _batch_norm,
         "batch_norm_apply": _batch_norm_apply,
+        "batch_norm_apply_grad": _batch_norm_apply_grad,
         "batch_norm_grad": _batch_norm_grad,
         "group_norm": _group_norm,
         "group_norm_grad": _group_norm,
@@ -273,24 +337,37 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "mean_loss": _mean_loss,
         "count_correct": _loss,
         "penalty": _penalty,
+        "gradient_norm": _gradient_norm,
         "sgd": _update(
             "sgd",
             1,
-            lambda size, a: kernels.SgdStep(size, a.momentum, int(a.nesterov), a.l2, a.l1, a.decay),
+            lambda size, a, clipped: kernels.SgdStep(
+                size, a.momentum, int(a.nesterov), a.l2, a.l1, a.decay, a.rate_factor, clipped
+            ),
         ),
         "rmsprop": _update(
             "rmsprop",
             2,
-            lambda size, a: kernels.RmspropStep(
-                size, a.alpha, a.epsilon, a.momentum, a.l2, a.l1, a.decay
+            lambda size, a, clipped: kernels.RmspropStep(
+                size,
+                a.alpha,
+                a.epsilon,
+                a.momentum,
+                a.l2,
+                a.l1,
+                a.decay,
+                a.rate_factor,
+                clipped,
             ),
         ),
         "adam": _update(
             "adam",
             2,
-            lambda size, a: kernels.AdamStep(
-                size, a.beta1, a.beta2, a.epsilon, a.l2, a.l1, a.decay
+            lambda size, a, clipped: kernels.AdamStep(
+                size, a.beta1, a.beta2, a.epsilon, a.l2, a.l1, a.decay, a.rate_factor, clipped
             ),
         ),
+        "muon": _muon,
+        "average": _average,
     }
 )

@@ -355,13 +355,13 @@ class _Walk:
 
     def _run(self, run: tuple[_Element, ...]) -> list[_Made]:
         """Neighbours that are all linear: from the first dot product to the last they are merged,
-        and batch normalisation and dropout right behind that.
+        and batch normalisation, dropout and scaling right behind that.
         """
         dots = [place for place, element in enumerate(run) if element.dots]
         if not dots:
             return [self._same(element) for element in run]
         first, last = dots[0], dots[-1] + 1
-        while last < len(run) and _is(run[last], "bn", "drop"):
+        while last < len(run) and _is(run[last], "bn", "drop", "scale"):
             last += 1
         made = [self._same(element) for element in run[:first]]
         core = run[first:last]
@@ -425,6 +425,8 @@ class _Walk:
         name, kind = leaf.placed.name, leaf.layer.kind
         if kind == "drop":
             return by, np.zeros(len(by))
+        if kind == "scale":
+            return by * leaf.node.attributes.alpha, np.zeros(len(by))
         by = by.reshape(len(by), *leaf.output)
         each = by.reshape(len(by), -1, by.shape[-1]).sum(axis=1)
         if kind == "bn":
@@ -486,6 +488,9 @@ class _Walk:
         match element.layer.kind:
             case "drop":
                 return affine.identity(height, width, depth)
+            case "scale":
+                factor = np.full(depth, element.node.attributes.alpha)
+                return affine.scaled((height, width), factor, np.zeros(depth))
             case "bn":
                 return affine.scaled((height, width), *self._normalisation(element))
             case "conv":

@@ -56,6 +56,10 @@ def anchor(session: Session, whole: Graph, progress: Progress) -> Anchor:
 
 def finite(done: StepDone) -> bool:
     """Whether the results of a step are numbers."""
+    return _has_loss(done) and math.isfinite(done.gradient_norm)
+
+
+def _has_loss(done: StepDone) -> bool:
     return math.isfinite(done.loss) and math.isfinite(done.penalty)
 
 
@@ -92,6 +96,8 @@ def explain(
         _restore(session, kept)
         if finite(done):
             what = f"the step made {after.broken} not finite, at a loss of {done.loss:g}"
+        elif _has_loss(done):
+            what = f"the norm of the gradients is {done.gradient_norm:g} at a loss of {done.loss:g}"
         else:
             number = steps_before(kept.progress, steps)
             place = _first_layer(session, scores, batch, training, chosen, number)

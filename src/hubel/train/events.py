@@ -82,11 +82,10 @@ class WeightProbe:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A look into the network right after a step; `gradient_norm` is over all parameters."""
+    """A look into the network right after a step."""
 
     layers: tuple[LayerProbe, ...]
     weights: tuple[WeightProbe, ...]
-    gradient_norm: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +94,7 @@ class StepDone:
 
     `loss` is the batch's mean without the regularisation term, which is `penalty` (0 where the
     optimizer shrinks the weights itself); `mean_loss` and `accuracy` are over the epoch so far.
+    `gradient_norm` is that of the gradients of all parameters together, before it is clipped.
     After some of the steps there is a `probe` of the network as it then was.
     """
 
@@ -107,6 +107,7 @@ class StepDone:
     mean_loss: float
     accuracy: float
     learning_rate: float
+    gradient_norm: float
     probe: Probe | None = None
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from hubel.data.batches import Batch, minibatches, prefetch
@@ -28,8 +27,9 @@ from hubel.train.probe import due, probe, probe_graph, weights_of
 from hubel.train.progress import Progress
 from hubel.train.schedules import learning_rate
 from hubel.train.settings import Settings
-from hubel.train.step import batches_from, check, run_step, step_graph, steps_before
+from hubel.train.step import batches_from, check, forget, frozen, run_step, step_graph, steps_before
 from hubel.train.watch import Watch, chance_loss
+from hubel.train.whiten import write_whitened
 
 __all__ = ["evaluate", "train"]
 
@@ -97,8 +97,9 @@ class _Run:
         begun = time.monotonic()
         if progress is None:
             progress = Progress()
-            for slot in self.whole.with_role("slot"):
-                self.session.write(slot.name, np.zeros(slot.shape, np.float32))
+            if self.chosen.whiten:
+                write_whitened(self.session, self.graph, self.training.images, self.preprocess)
+            forget(self.session, self.whole)
         held_out = 0 if self.validation is None else len(self.validation)
         yield Started(
             self.chosen.epochs,
@@ -118,7 +119,7 @@ class _Run:
                     if progress.step - kept.progress.step >= _ANCHOR_STEPS:
                         kept = self._anchor(progress, kept)
                     batch, number = next(batches), steps_before(progress, self.steps) + 1
-                    before = weights_of(self.session, self.graph) if due(number) else None
+                    before = self._weights() if due(number) else None
                     done = run_step(
                         self.session, self.whole, batch, self.chosen, progress, self.steps
                     )
@@ -149,11 +150,16 @@ class _Run:
     def _watch(self) -> Watch:
         classes = _classes(self.inference)
         chance = chance_loss(self.chosen, self.training.labels, classes)
-        return Watch(self.chosen, chance, self.steps)
+        meant = frozenset(frozen(self.graph, self.chosen))
+        return Watch(self.chosen, chance, self.steps, meant)
 
     def _probe(self, batch: Batch, before: Mapping[str, Array]) -> Probe | None:
-        after = weights_of(self.session, self.graph)
-        return probe(self.session, self.graph, self.probing, batch, self.chosen, before, after)
+        return probe(
+            self.session, self.graph, self.probing, batch, self.chosen, before, self._weights()
+        )
+
+    def _weights(self) -> dict[str, Array]:
+        return weights_of(self.session, self.graph, self.whole)
 
     def _batches(self, progress: Progress) -> Iterator[Batch]:
         assemble = assembler(self.session, self.preprocess)
@@ -188,9 +194,10 @@ class _Run:
     ) -> diverged.DivergedError:
         count = steps_before(until, self.steps) - steps_before(kept.progress, self.steps)
         again = self._batches(kept.progress)
+        scores = modes.without_updates(replace(self.whole, outputs=self.inference.outputs))
         return diverged.explain(
             self.session,
-            self.graph,
+            scores,
             self.whole,
             kept,
             islice(again, count),

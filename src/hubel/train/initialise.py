@@ -39,13 +39,29 @@ def _small(random: np.random.Generator, parameter: Parameter) -> NDArray[np.floa
     return random.standard_normal(parameter.shape) * 0.01
 
 
+def _dirac(random: np.random.Generator, parameter: Parameter) -> NDArray[np.float64]:
+    """As He, but the first filters, as many as there are channels, pass one on each (Jordan 2024).
+
+    So a deep stack begins near the identity; it takes windows that have a centre.
+    """
+    drawn = _he(random, parameter)
+    if len(parameter.shape) != 4:
+        return drawn
+    rows, columns, depth, filters = parameter.shape
+    if rows % 2 and columns % 2:
+        same = min(depth, filters)
+        drawn[..., :same] = 0.0
+        drawn[rows // 2, columns // 2, np.arange(same), np.arange(same)] = 1.0
+    return drawn
+
+
 def _zero(random: np.random.Generator, parameter: Parameter) -> NDArray[np.float64]:
     """All zero, which does not learn: every filter gets the same gradient."""
     return np.zeros(parameter.shape)
 
 
 INITIALISATIONS: Mapping[str, Draw] = MappingProxyType(
-    {"he": _he, "xavier": _xavier, "small-random": _small, "zero": _zero}
+    {"he": _he, "xavier": _xavier, "small-random": _small, "zero": _zero, "dirac": _dirac}
 )
 
 

@@ -63,9 +63,11 @@ def probe_graph(graph: Graph, chosen: Settings) -> Graph:
     return Graph(graded.values, graded.nodes, outputs)
 
 
-def weights_of(session: Session, graph: Graph) -> dict[str, Array]:
-    """Copies of all parameters by name."""
-    return {value.name: session.read(value.name) for value in graph.with_role("parameter")}
+def weights_of(session: Session, graph: Graph, whole: Graph) -> dict[str, Array]:
+    """Copies of all parameters by name, as the step `whole` moves them: raw where averaged."""
+    moved = {slot.of: slot.name for slot in whole.with_role("slot") if slot.of}
+    names = [value.name for value in graph.with_role("parameter")]
+    return {name: session.read(moved.get(name, name)) for name in names}
 
 
 def probe(
@@ -104,10 +106,7 @@ def probe(
         )
         for name, gradient in zip(names, gradients, strict=True)
     )
-    norm = math.sqrt(
-        sum(each.gradient**2 * after[name].size for name, each in zip(names, weights, strict=True))
-    )
-    return Probe(layers, weights, norm)
+    return Probe(layers, weights)
 
 
 def saturation(node: Node) -> tuple[float, float] | None:

@@ -35,6 +35,16 @@ def _cosine(moment: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * moment))
 
 
+def _linear(moment: float) -> float:
+    """Evenly to 0."""
+    return 1.0 - moment
+
+
+def _triangle(moment: float) -> float:
+    """Jordan 2024: evenly up from 0.2 for 23 % of the run, then evenly down to 0.07."""
+    return 0.2 + 0.8 * moment / 0.23 if moment < 0.23 else 1.0 - 0.93 * (moment - 0.23) / 0.77
+
+
 _START, _PEAK = 1 / 25, 0.3
 
 
@@ -46,7 +56,14 @@ def _one_cycle(moment: float) -> float:
 
 
 SCHEDULES: Mapping[str, Callable[[float], float]] = MappingProxyType(
-    {"constant": _constant, "step": _step, "cosine": _cosine, "one-cycle": _one_cycle}
+    {
+        "constant": _constant,
+        "step": _step,
+        "cosine": _cosine,
+        "one-cycle": _one_cycle,
+        "linear": _linear,
+        "triangle": _triangle,
+    }
 )
 
 

@@ -16,8 +16,9 @@ from hubel.train.initialise import SEEDS
 from hubel.train.losses import LOSSES
 from hubel.train.optimizers import OPTIMIZERS
 from hubel.train.schedules import SCHEDULES
+from hubel.train.tta import TTA
 
-__all__ = ["EXTENDABLE", "Settings", "Weights", "from_dict", "settings"]
+__all__ = ["EXTENDABLE", "Settings", "Weights", "from_dict", "names", "settings"]
 
 Weights: TypeAlias = Literal["balanced"]
 """How much each class weighs in the loss."""
@@ -39,6 +40,14 @@ class Settings:
     `val_fraction` of the images was set aside for validation. `patience` is how many epochs in a
     row may bring no new best before the run stops, `time` how many seconds it may take; None: no
     limit.
+    `average` is how much less each step back counts in the mean of the weights after every step,
+    which validation, `best.hubel` and the model itself then have, while training goes on with the
+    last ones; `clip_norm` the largest norm of all gradients together; None: neither.
+    `bias_lr_factor` multiplies the rate of biases and scales. The layers and parameters named in
+    `freeze` stay as they are, batch normalisation with running statistics. With `whiten` the
+    filters of the first convolution are made from the training images, see `hubel.train.whiten`,
+    and stay so. `tta` names the views of an image that the trained model averages, see
+    `hubel.train.tta`; validation during the run takes images as they are.
     """
 
     epochs: int = 10
@@ -69,6 +78,12 @@ class Settings:
     time: float | None = None
     val_fraction: float = 0.0
     seed: int = 0
+    average: float | None = None
+    clip_norm: float | None = None
+    bias_lr_factor: float = 1.0
+    freeze: tuple[str, ...] = ()
+    whiten: bool = False
+    tta: str = "none"
 
     @property
     def rate(self) -> float:
@@ -102,7 +117,7 @@ def settings(**choices: Any) -> Settings:
             f"training has no choice named {', '.join(strangers)}",
             hint=f"did you mean {meant}?" if meant else f"there are {', '.join(known)}",
         )
-    chosen = Settings(**choices)
+    chosen = Settings(**{**choices, "freeze": names(choices.get("freeze", ()))})
     problems = list(_problems(chosen))
     if problems:
         raise UsageError("; ".join(problems), where="training settings")
@@ -117,12 +132,20 @@ def from_dict(fields: Mapping[str, Any]) -> Settings:
         raise FormatError(f"its training settings do not hold: {error}") from None
 
 
+def names(given: Any) -> Any:
+    """Names as JSON has them, a list, or as the command line does, with commas between them."""
+    if isinstance(given, str):
+        return tuple(name.strip() for name in given.split(",") if name.strip())
+    return tuple(given) if isinstance(given, list) else given
+
+
 def _problems(chosen: Settings) -> Iterator[str]:
     for name, table in (
         ("optimizer", OPTIMIZERS),
         ("schedule", SCHEDULES),
         ("loss", LOSSES),
         ("preprocess", (None, *get_args(Method))),
+        ("tta", TTA),
         ("border", get_args(Border)),
         ("class_weights", (None, *get_args(Weights))),
     ):
@@ -141,7 +164,7 @@ def _problems(chosen: Settings) -> Iterator[str]:
         yield f"{_called('seed')} is {chosen.seed}, not below 2**64"
     if chosen.patience is not None:
         yield from _whole("patience", chosen.patience, 1)
-    for name in ("weight_decay", "l1", "warmup_epochs", "mixup", "cutmix"):
+    for name in ("weight_decay", "l1", "warmup_epochs", "bias_lr_factor", "mixup", "cutmix"):
         yield from _within(name, getattr(chosen, name), 0.0, math.inf)
     yield from _within("rotate", chosen.rotate, 0.0, 360.0)
     for name in ("momentum", "label_smoothing", "val_fraction", "scale", "colour"):
@@ -150,7 +173,15 @@ def _problems(chosen: Settings) -> Iterator[str]:
         given = getattr(chosen, name)
         if given is not None:
             yield from _within(name, given, 0.0, math.inf)
-    for name in ("nesterov", "flip", "shuffle"):
+    if chosen.average is not None:
+        yield from _within("average", chosen.average, 0.0, 1.0)
+    if chosen.clip_norm is not None:
+        yield from _within("clip_norm", chosen.clip_norm, 0.0, math.inf)
+        if chosen.clip_norm == 0:
+            yield f"{_called('clip_norm')} is 0, which leaves nothing of any gradient"
+    if not isinstance(chosen.freeze, tuple) or any(not isinstance(n, str) for n in chosen.freeze):
+        yield f"{_called('freeze')} is {chosen.freeze!r}, not names of layers"
+    for name in ("nesterov", "flip", "shuffle", "whiten"):
         if not isinstance(getattr(chosen, name), bool):
             yield f"{_called(name)} is {getattr(chosen, name)!r}, not True or False"
     if chosen.nesterov and not (chosen.optimizer == "sgd" and chosen.momentum):

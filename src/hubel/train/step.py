@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
+
 from hubel.data.augment import check as check_size
 from hubel.data.batches import Assemble, Batch, minibatches
 from hubel.data.dataset import Split
 from hubel.data.preprocess import Preprocess
 from hubel.engine import Array, Session
+from hubel.errors import UsageError
 from hubel.graph import modes
 from hubel.graph.op import Graph
 from hubel.train import optimizers
@@ -20,18 +23,53 @@ from hubel.train.progress import Progress
 from hubel.train.schedules import learning_rate
 from hubel.train.settings import Settings
 from hubel.train.targets import balanced, targets
+from hubel.train.whiten import whitened
 
-__all__ = ["batches_from", "check", "feeds", "run_step", "step_graph", "steps_before"]
+__all__ = [
+    "batches_from",
+    "check",
+    "feeds",
+    "forget",
+    "frozen",
+    "run_step",
+    "step_graph",
+    "steps_before",
+]
 
 
 def step_graph(graph: Graph, chosen: Settings) -> Graph:
-    """The whole training step of a network's graph: loss, gradients, updates."""
+    """The whole training step of a network's graph: loss, gradients, updates.
+
+    Raises UsageError for a frozen layer that there is not, and where all are frozen. A layer of
+    which only a parameter is frozen goes on with the statistics of the batch.
+    """
+    kept = frozen(graph, chosen)
     loss = LOSSES[chosen.loss]
     op, attributes = loss.op, loss.attributes(chosen)
     if chosen.has_targets:
         assert loss.target_op is not None  # as settings were checked
         op, attributes = loss.target_op, None
-    return optimizers.with_updates(modes.with_loss(graph, op, attributes), chosen)
+    settled = modes.with_settled(graph, chosen.freeze)
+    return optimizers.with_updates(modes.with_loss(settled, op, attributes), chosen, kept)
+
+
+def frozen(graph: Graph, chosen: Settings) -> set[str]:
+    """The names of the parameters that stay as they are."""
+    parameters = {p.name: p.name.rpartition(".")[0] for p in graph.with_role("parameter")}
+    layers = dict.fromkeys(parameters.values())
+    strangers = [name for name in chosen.freeze if name not in {*layers, *parameters}]
+    if strangers:
+        raise UsageError(
+            f"there is no layer {', '.join(strangers)} with weights to freeze",
+            hint=f"those with weights are {', '.join(layers)}; a single parameter will do: "
+            f"{next(iter(parameters))}",
+        )
+    kept = {name for name, layer in parameters.items() if {name, layer} & {*chosen.freeze}}
+    if chosen.whiten:
+        kept.add(whitened(graph).name)
+    if kept == parameters.keys():
+        raise UsageError("every layer is frozen, so that there is nothing to train")
+    return kept
 
 
 def check(training: Split, chosen: Settings, classes: int) -> None:
@@ -40,6 +78,13 @@ def check(training: Split, chosen: Settings, classes: int) -> None:
     check_size(chosen.augmentation, height, width)
     if chosen.class_weights:
         balanced(training.labels, classes)
+
+
+def forget(session: Session, whole: Graph) -> None:
+    """What a step keeps beside the parameters, as it is before the first one."""
+    for slot in whole.with_role("slot"):
+        start = session.read(slot.of) if slot.of else np.zeros(slot.shape, np.float32)
+        session.write(slot.name, start)
 
 
 def steps_before(progress: Progress, steps: int) -> int:
@@ -117,4 +162,5 @@ def run_step(
         mean_loss=(progress.loss_sum + loss * count) / seen,
         accuracy=(progress.correct + correct) / seen,
         learning_rate=rate,
+        gradient_norm=float(results["gradient_norm"]),
     )

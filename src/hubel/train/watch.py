@@ -19,6 +19,8 @@ __all__ = ["Watch", "chance_loss"]
 
 # Steps that a mean of losses is taken over: fewer are noise, more are late.
 _WINDOW = 40
+# A step's gradient may be some times the usual one; this often it undoes what was learned.
+_BURST = 200.0
 # A network that has not got below chance after so many steps, or an epoch, does not learn.
 _PATIENCE = 200
 
@@ -63,6 +65,7 @@ class Watch:
     frozen: frozenset[str] = frozenset()
     first: float | None = None
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=2 * _WINDOW))
+    norms: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     number: int = 0
     probed: Probe | None = None
     rows: list[EpochDone] = field(default_factory=list)
@@ -74,6 +77,8 @@ class Watch:
         self.losses.append(done.loss)
         if self.first is None:
             self.first = done.loss
+        yield from self._bursting(done)
+        self.norms.append(done.gradient_norm)
         if len(self.losses) == self.losses.maxlen:
             yield from self._rising(done)
         due = min(max(_PATIENCE, self.steps), self.chosen.epochs * self.steps)
@@ -128,6 +133,20 @@ class Watch:
         self.said.add((code, layer))
         step = self.steps if isinstance(event, EpochDone) else event.step
         yield Verdict(event.epoch, step, code, layer, message, advice)
+
+    def _bursting(self, done: StepDone) -> Iterator[Verdict]:
+        if len(self.norms) < _WINDOW or self.chosen.clip_norm is not None:
+            return
+        usual = float(np.median(self.norms))
+        if usual > 0 and done.gradient_norm > _BURST * usual:
+            yield from self._say(
+                done,
+                "gradient-bursts",
+                "",
+                f"the gradient's norm was {done.gradient_norm:.2g} in one step, and "
+                f"{usual:.2g} before",
+                f"try --clip-norm {2 * usual:.1g}",
+            )
 
     def _rising(self, done: StepDone) -> Iterator[Verdict]:
         losses = list(self.losses)

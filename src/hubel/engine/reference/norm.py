@@ -31,6 +31,11 @@ def _batch_norm_apply(call: Call) -> tuple[Array, ...]:
     return (weight * (x - mean) / np.sqrt(variance + call.attributes.epsilon) + bias,)
 
 
+def _batch_norm_apply_grad(call: Call) -> tuple[Array, ...]:
+    dy, weight, variance = call.inputs
+    return (dy * weight / np.sqrt(variance + call.attributes.epsilon),)
+
+
 def _batch_norm_grad(call: Call) -> tuple[Array, ...]:
     x, dy, weight, mean, inverse = call.inputs
     normal = (x - mean) * inverse
@@ -72,6 +77,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "batch_norm": _batch_norm,
         "batch_norm_apply": _batch_norm_apply,
+        "batch_norm_apply_grad": _batch_norm_apply_grad,
         "batch_norm_grad": _batch_norm_grad,
         "group_norm": _group_norm,
         "group_norm_grad": _group_norm_grad,

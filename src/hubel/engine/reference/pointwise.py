@@ -44,6 +44,7 @@ FORWARD: Mapping[str, Callable[[Array, float], Array]] = MappingProxyType(
         "tanh": lambda x, _: np.tanh(x),
         "gelu": lambda x, _: x * _normal_share(x),
         "silu": lambda x, _: x * _sigmoid(x),
+        "scale": lambda x, alpha: alpha * x,
     }
 )
 """Each activation function, of its input and alpha."""
@@ -58,6 +59,7 @@ SLOPES: Mapping[str, Callable[[Array, float], Array]] = MappingProxyType(
         "tanh": lambda y, _: 1 - y * y,
         "gelu": lambda x, _: _normal_share(x) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi),
         "silu": lambda x, _: _sigmoid(x) * (1 + x * (1 - _sigmoid(x))),
+        "scale": lambda y, alpha: np.full(np.shape(y), alpha),
     }
 )
 """Each activation function's derivative, of the side of it that FUNCTIONS names, and alpha."""

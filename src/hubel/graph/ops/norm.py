@@ -2,7 +2,8 @@
 
 y = weight·(x − mean)/√(variance + epsilon) + bias. `batch_norm` takes mean and variance of each
 channel over the batch in training and running ones after it (Ioffe and Szegedy 2015). Running
-statistics move by `momentum` towards each batch's mean and unbiased variance, as in PyTorch.
+statistics move by `momentum` towards each batch's mean and unbiased variance, as in PyTorch. Where
+it uses settled statistics a layer is kept as it is: the gradient goes through it to its x alone.
 `group_norm` takes them over height, width and one group of channels of each image on its own, alike
 in training and after it (Wu and He 2018); with a single group it is layer normalisation (Ba 2016),
 as ConvNets use it.
@@ -52,9 +53,17 @@ def _gradient(node: Node, dy: str, emit: Emit) -> tuple[str, ...]:
     return emit(f"{node.op}_grad", inputs, attributes, of=node.inputs)
 
 
+def _apply_gradient(node: Node, dy: str, emit: Emit) -> tuple[str | None, ...]:
+    x, weight, _, _, variance = node.inputs
+    inputs = (dy, weight, variance)
+    made = emit("batch_norm_apply_grad", inputs, node.attributes, of=(x,))
+    return (*made, None, None, None, None)
+
+
 OPS = (
     Op("batch_norm", _shapes, _gradient, batched=(True, False)),
-    Op("batch_norm_apply", _apply_shapes),
+    Op("batch_norm_apply", _apply_shapes, _apply_gradient),
+    Op("batch_norm_apply_grad", None),
     Op("batch_norm_grad", None, batched=(True, False)),
     Op("group_norm", _group_shapes, _gradient),
     Op("group_norm_grad", None, batched=(True, False)),

@@ -2,7 +2,8 @@
 
 The lecture's activations (CS231n lecture 6) and today's: ReLU, Leaky ReLU, ELU (Clevert 2015), SELU
 (Klambauer 2017), GELU with the exact erf (Hendrycks 2016), SiLU, sigmoid, tanh; PReLU with one
-slope a channel (He 2015); maxout over neighbouring channels (Goodfellow 2013).
+slope a channel (He 2015); maxout over neighbouring channels (Goodfellow 2013). And no function
+at all but a factor, which tempers the scores it stands behind: `scale`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ FUNCTIONS: Mapping[str, Literal["input", "output"]] = MappingProxyType(
         "tanh": "output",
         "gelu": "input",
         "silu": "input",
+        "scale": "output",
     }
 )
 """Every activation function, and which side of it its gradient is computed from."""
@@ -33,7 +35,7 @@ FUNCTIONS: Mapping[str, Literal["input", "output"]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """A function of FUNCTIONS; `alpha` is the slope of leaky and the scale of elu."""
+    """A function of FUNCTIONS; `alpha` is the slope of leaky, the scale of elu and of scale."""
 
     function: str
     alpha: float = 0.0

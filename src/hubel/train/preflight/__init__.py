@@ -9,6 +9,7 @@ from hubel.train.preflight.cost import costs
 from hubel.train.preflight.gradient import gradients_right
 from hubel.train.preflight.learning import Rates, probe_rates
 from hubel.train.preflight.subject import Check, Subject
+from hubel.train.whiten import write_whitened
 
 __all__ = ["Check", "Rates", "Subject", "preflight"]
 
@@ -33,6 +34,15 @@ def preflight(subject: Subject, gradient_check: bool = False) -> Iterator[Check 
 
     The subject's parameters and statistics are in the end what they were.
     """
+    with subject.unchanged():
+        if subject.chosen.whiten:
+            write_whitened(
+                subject.session, subject.graph, subject.training.images, subject.preprocess
+            )
+        yield from _checks(subject, gradient_check)
+
+
+def _checks(subject: Subject, gradient_check: bool) -> Iterator[Check | Rates]:
     for check in _BEFORE_TRAINING:
         yield check(subject)
     if gradient_check:

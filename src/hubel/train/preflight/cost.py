@@ -18,7 +18,7 @@ from hubel.graph.op import Graph, Value
 from hubel.train.preflight.subject import Check, Subject
 from hubel.train.prepared import assembler
 from hubel.train.progress import Progress
-from hubel.train.step import batches_from, run_step, step_graph
+from hubel.train.step import batches_from, forget, run_step, step_graph
 
 __all__ = ["checkpoint_bytes", "costs", "peak_memory"]
 
@@ -103,6 +103,7 @@ def _epoch_seconds(subject: Subject, graph: Graph) -> float:
     steps = math.ceil(len(subject.training) / chosen.batch_size)
     times: list[float] = []
     with subject.unchanged(), closing(prefetch(source)) as batches:
+        forget(subject.session, graph)
         for batch in batches:
             begun = time.perf_counter()
             run_step(subject.session, graph, batch, chosen, Progress(), steps)

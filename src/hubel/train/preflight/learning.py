@@ -20,7 +20,7 @@ from hubel.graph.ops import OPS
 from hubel.train.preflight.subject import Check, Subject, sample
 from hubel.train.prepared import assembler
 from hubel.train.progress import Progress
-from hubel.train.step import batches_from, feeds, step_graph
+from hubel.train.step import batches_from, feeds, forget, step_graph
 
 __all__ = ["Rates", "Tried", "probe_rates", "rate", "try_twenty", "twenty"]
 
@@ -67,7 +67,7 @@ def probe_rates(subject: Subject) -> Rates:
 
 def _probe_rates(subject: Subject) -> Rates:
     graph = step_graph(subject.graph, subject.chosen)
-    _forget(subject, graph)
+    forget(subject.session, graph)
     rates, losses = [], []
     smooth, weight = 0.0, 0.0
     for number, batch in enumerate(_batches(subject), 1):
@@ -113,12 +113,6 @@ def _operations(subject: Subject) -> int:
         )
         for node in graph.nodes
     )
-
-
-def _forget(subject: Subject, graph: Graph) -> None:
-    """The optimizer as it begins."""
-    for slot in graph.with_role("slot"):
-        subject.session.write(slot.name, np.zeros(slot.shape, np.float32))
 
 
 def _step(
@@ -197,7 +191,7 @@ def try_twenty(subject: Subject, rate: float) -> Tried:
     batch = subject.assembled(sample(labels, min(_TWENTY, len(labels)), chosen.seed))
     right, number = 0, 0
     with subject.unchanged():
-        _forget(subject, graph)
+        forget(subject.session, graph)
         most = int(_OPERATIONS / (len(batch.labels) * _operations(subject)))
         most = min(_MOST_STEPS, max(_LEAST_STEPS, most))
         while right < len(batch.labels) and number < most:
