@@ -42,7 +42,7 @@ constexpr size_t kShown = 5;  // failures of one kernel and set
 
 // Of the small table a kernel's first cases are run, and of the others every so manieth: a number that no
 // loop of a table turns by, so that all kinds are met. Emulators and sanitizers take long over each.
-constexpr int64_t kFirst = 100, kThinned = 7;
+constexpr int64_t kFirst = kSanitized ? 50 : 100, kThinned = kSanitized ? 17 : 7;
 
 struct Score {
   int64_t passed = 0;

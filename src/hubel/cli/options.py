@@ -1,18 +1,23 @@
-"""The options that say what is trained and how, each declared once for every command that takes it.
+"""The options that say what is trained and how, each declared once for all commands that take it.
 
 None is what was not given: the command, the data and the net then have their own usual values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeAlias
 
 import typer
 
 __all__ = [
     "L1",
+    "MODEL",
+    "TRAINING",
     "Audit",
     "Average",
     "BatchSize",
@@ -64,6 +69,7 @@ __all__ = [
     "Whiten",
     "choices",
     "fixed",
+    "takes",
 ]
 
 
@@ -217,29 +223,96 @@ Audit: TypeAlias = Annotated[
 Json: TypeAlias = Annotated[bool, _option("Print the result as JSON.", "--json")]
 Quiet: TypeAlias = Annotated[bool, _option("Say nothing but the result.", "--quiet", "-q")]
 
-_FIXED = (
-    "data",
-    "net",
-    "size",
-    "channels",
-    "resize",
-    "data_dir",
-    "initialisation",
-    "engine",
-    "precision",
-    "name",
-    "out",
+TRAINING: Mapping[str, Any] = MappingProxyType(
+    {
+        "epochs": Epochs,
+        "batch_size": BatchSize,
+        "lr": Lr,
+        "optimizer": Optimizer,
+        "momentum": Momentum,
+        "nesterov": Nesterov,
+        "weight_decay": WeightDecay,
+        "l1": L1,
+        "loss": Loss,
+        "label_smoothing": LabelSmoothing,
+        "class_weights": ClassWeights,
+        "schedule": Schedule,
+        "warmup_epochs": WarmupEpochs,
+        "average": Average,
+        "clip_norm": ClipNorm,
+        "bias_lr_factor": BiasLrFactor,
+        "freeze": Freeze,
+        "whiten": Whiten,
+        "preprocess": Preprocess,
+        "flip": Flip,
+        "crop": Crop,
+        "border": Border,
+        "rotate": Rotate,
+        "scale": Scale,
+        "colour": Colour,
+        "cutout": Cutout,
+        "mixup": Mixup,
+        "cutmix": Cutmix,
+        "tta": Tta,
+        "val_fraction": ValFraction,
+        "seed": Seed,
+        "patience": Patience,
+        "time": Time,
+    }
 )
+"""How it is trained: the fields of the settings."""
+
+MODEL: Mapping[str, Any] = MappingProxyType(
+    {
+        "size": Size,
+        "channels": Channels,
+        "resize": Resize,
+        "data_dir": DataDir,
+        "initialisation": Initialisation,
+        "engine": Engine,
+        "precision": Precision,
+        "threads": Threads,
+    }
+)
+"""What is trained, on which images."""
+
+# What a run that goes on has already; its threads may be others.
+_FIXED = ("data", "net", "name", "out", *(name for name in MODEL if name != "threads"))
+
+
+def takes(*tables: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the options of tables, behind its `net`; it reads them from its context.
+
+    An option that the command declares itself stays as it is there.
+    """
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        own = signature(command, eval_str=True)
+        parameters = list(own.parameters.values())
+        place = 1 + list(own.parameters).index("net")
+        parameters[place:place] = [
+            Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=kind)
+            for table in tables
+            for name, kind in table.items()
+            if name not in own.parameters
+        ]
+
+        @wraps(command)
+        def called(**given: Any) -> None:
+            command(**{name: given[name] for name in own.parameters})
+
+        called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {each.name: each.annotation for each in parameters}
+        return called
+
+    return add
 
 
 def choices(context: typer.Context) -> dict[str, Any]:
     """The choices of training that were given: fields of the settings, `time` in seconds."""
-    from dataclasses import fields
-
     from hubel.cli.values import duration
-    from hubel.train.settings import Settings
 
-    given = _given(context.params, tuple(field.name for field in fields(Settings)))
+    given = _given(context.params, TRAINING)
     return {**given, "time": duration(given["time"])} if "time" in given else given
 
 
@@ -248,5 +321,5 @@ def fixed(context: typer.Context) -> dict[str, Any]:
     return _given(context.params, _FIXED)
 
 
-def _given(parameters: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def _given(parameters: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: parameters[name] for name in names if parameters.get(name) is not None}

@@ -56,6 +56,7 @@ Time: TypeAlias = Annotated[
 ]
 
 
+@options.takes(options.TRAINING, options.MODEL)
 def search(
     context: typer.Context,
     data: options.Data = None,
@@ -70,28 +71,12 @@ def search(
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     lr: Lr = None,
-    optimizer: options.Optimizer = None,
     momentum: Momentum = None,
-    nesterov: options.Nesterov = None,
     weight_decay: WeightDecay = None,
     l1: L1 = None,
-    loss: options.Loss = None,
     label_smoothing: LabelSmoothing = None,
-    schedule: options.Schedule = None,
     warmup_epochs: WarmupEpochs = None,
-    initialisation: options.Initialisation = None,
-    preprocess: options.Preprocess = None,
-    flip: options.Flip = None,
     crop: Crop = None,
-    val_fraction: options.ValFraction = None,
-    size: options.Size = None,
-    channels: options.Channels = None,
-    resize: options.Resize = None,
-    data_dir: options.DataDir = None,
-    seed: options.Seed = None,
-    patience: options.Patience = None,
-    engine: options.Engine = None,
-    precision: options.Precision = None,
     threads: options.Threads = None,
     name: options.Name = None,
     out: options.Out = None,

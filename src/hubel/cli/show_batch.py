@@ -12,6 +12,7 @@ from hubel.cli import options
 __all__ = ["show_batch"]
 
 
+@options.takes(options.TRAINING, options.MODEL)
 def show_batch(
     context: typer.Context,
     data: options.Data = None,
@@ -19,23 +20,6 @@ def show_batch(
     epoch: Annotated[int, typer.Option(min=1, help="The epoch, from 1 on.")] = 1,
     step: Annotated[int, typer.Option(min=1, help="The step in it, from 1 on.")] = 1,
     count: Annotated[int, typer.Option(min=1, help="How many of its images to draw.")] = 16,
-    batch_size: options.BatchSize = None,
-    preprocess: options.Preprocess = None,
-    flip: options.Flip = None,
-    crop: options.Crop = None,
-    border: options.Border = None,
-    rotate: options.Rotate = None,
-    scale: options.Scale = None,
-    colour: options.Colour = None,
-    cutout: options.Cutout = None,
-    mixup: options.Mixup = None,
-    cutmix: options.Cutmix = None,
-    val_fraction: options.ValFraction = None,
-    size: options.Size = None,
-    channels: options.Channels = None,
-    resize: options.Resize = None,
-    data_dir: options.DataDir = None,
-    seed: options.Seed = None,
     engine: options.Engine = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The PNG file. [batch.png, batch-2.png …]")
