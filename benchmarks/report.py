@@ -1,7 +1,7 @@
 """Puts the tables of results into the page that tells of them, from the benchmarks' own files.
 
 `python -m benchmarks.report FILE...` takes what `--json` wrote and replaces what stands between the
-marks of each benchmark in docs/performance.md, so that no figure is ever copied by hand.
+marks of each benchmark in docs/performance.md, or another page: no figure is copied by hand.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks import (
     cold_start,
+    doctor,
     inference,
     kernels,
     memory,
@@ -33,6 +34,7 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
     "memory": memory.COLUMNS,
     "scaling": scaling.COLUMNS,
     "time_to_accuracy": time_to_accuracy.COLUMNS,
+    "doctor": doctor.COLUMNS,
 }
 """The columns of every benchmark's table."""
 

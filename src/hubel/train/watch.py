@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hubel.train.events import EpochDone, Probe, StepDone, Verdict
 from hubel.train.losses import Labels
@@ -237,13 +238,10 @@ class Watch:
     def _order(self, row: EpochDone, measured: Evaluation) -> Iterator[Verdict]:
         """Whether the classes of validation are the network's in another order."""
         confusion = np.array(measured.confusion)
-        present = confusion.sum(axis=1) > 0
-        taken = confusion.argmax(axis=1)
-        if len(set(taken[present].tolist())) < present.sum() or present.sum() < 2:
-            return
-        moved = [place for place in np.flatnonzero(present).tolist() if taken[place] != place]
-        matched = confusion[np.arange(len(taken)), taken][present].sum() / measured.count
-        if len(moved) < 2 or matched < measured.accuracy + 0.25:
+        pairs = _assigned(confusion)
+        moved = [pair for pair in pairs if pair[0] != pair[1]]
+        matched = sum(int(confusion[pair]) for pair in pairs) / measured.count
+        if len(moved) < 2 or matched < max(measured.accuracy + 0.15, 1.5 * measured.accuracy):
             return
         yield from self._say(
             row,
@@ -289,6 +287,21 @@ class Watch:
             f"{losses[best]:.3g} to {losses[-1]:.3g} in {worse} epochs",
             "augment (--flip --crop 4), --weight-decay 5e-4, drop0.5, or a smaller network",
         )
+
+
+def _assigned(confusion: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Each true class with the one that it is mostly taken for, every class once.
+
+    The largest counts come first; what is not there at all has no pair.
+    """
+    order = np.argsort(-confusion, axis=None, kind="stable")
+    left = confusion.copy()
+    pairs = []
+    for true, taken in zip(*np.unravel_index(order, confusion.shape), strict=True):
+        if left[true, taken] > 0:
+            pairs.append((int(true), int(taken)))
+            left[true, :] = left[:, taken] = 0
+    return pairs
 
 
 def _is_weight(parameter: str) -> bool:
