@@ -33,7 +33,7 @@ def diagnose(
     """Look for faults in a run before it begins; the exit status is 1 where a check fails."""
     from dataclasses import asdict
 
-    from hubel.cli.session import prepared
+    from hubel.cli.preparing import prepared
     from hubel.cli.values import print_json
     from hubel.train.preflight import Rates
     from hubel.train.run import write_text

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hubel.cli.session import kept
+from hubel.cli.preparing import kept
 from hubel.data import load
 from hubel.data.dataset import Dataset, Split
 from hubel.errors import DataError, HubelError, UsageError

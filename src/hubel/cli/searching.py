@@ -16,7 +16,7 @@ import numpy as np
 
 from hubel import __version__
 from hubel.cli import report
-from hubel.cli.session import VAL_FRACTION, Source, flag, source_of
+from hubel.cli.preparing import VAL_FRACTION, Source, flag, source_of
 from hubel.cli.terminal import has_color, interruptible, is_terminal, say
 from hubel.cli.values import print_json
 from hubel.data.dataset import Dataset

@@ -31,7 +31,7 @@ def show_batch(
     quiet: options.Quiet = False,
 ) -> None:
     """Draw a training batch exactly as the network sees it: augmented and preprocessed."""
-    from hubel.cli.session import prepared
+    from hubel.cli.preparing import prepared
     from hubel.cli.values import new_file, print_json
     from hubel.files import replacing
     from hubel.train.preview import preview
