@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hubel.data.audit import audit
+    from hubel.data.checks import Check
     from hubel.data.dataset import Dataset
     from hubel.data.preprocess import Preprocess
     from hubel.errors import DataError, FormatError, HubelError, NetworkError, UsageError
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from hubel.study.collapse import Collapsed, collapse
     from hubel.train.events import Ended, EpochDone, Started, StepDone, Validating, Verdict
     from hubel.train.preflight.gradient import gradient_check
-    from hubel.train.preflight.subject import Check
     from hubel.train.settings import Settings
     from hubel.trials.search import resume_search, search
 
@@ -52,6 +52,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "hubel.data.audit": ("audit",),
+    "hubel.data.checks": ("Check",),
     "hubel.data.dataset": ("Dataset",),
     "hubel.data.preprocess": ("Preprocess",),
     "hubel.errors": ("DataError", "FormatError", "HubelError", "NetworkError", "UsageError"),
@@ -68,7 +69,6 @@ _HOMES = {
         "Verdict",
     ),
     "hubel.train.preflight.gradient": ("gradient_check",),
-    "hubel.train.preflight.subject": ("Check",),
     "hubel.train.settings": ("Settings",),
     "hubel.trials.search": ("resume_search", "search"),
 }

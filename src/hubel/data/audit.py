@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from hubel.data.cache import CacheError, key_of, recall, remember
+from hubel.data.checks import Finding, ImageCheck
 from hubel.data.copies import Copies, Copy, find_copies
 from hubel.data.dataset import Dataset, Split, printable
 from hubel.data.loading import Progress, load
 
-__all__ = ["Audit", "Check", "Finding", "audit"]
+__all__ = ["Audit", "audit"]
 
 # Raised whenever the search for copies changes, so that what an earlier one found is forgotten.
 _VERSION = 1
@@ -30,42 +31,6 @@ _FLAT_LEVELS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Files that are wrong, one or the two that do not go together, and how."""
-
-    files: tuple[str, ...]
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked for: how much of it there is, how much may be, why it matters, what to do.
-
-    `value` counts images, and for `imbalance` is the ratio of the largest class to the smallest.
-    """
-
-    check: str
-    ok: bool
-    value: float
-    expected: str
-    cause: str
-    advice: str
-    findings: tuple[Finding, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it as what JSON can hold."""
-        return {
-            "check": self.check,
-            "ok": self.ok,
-            "value": self.value,
-            "expected": self.expected,
-            "cause": self.cause,
-            "advice": self.advice,
-            "files": [{"files": list(one.files), "what": one.what} for one in self.findings],
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class Audit:
     """The checks of a dataset of `images` images, and which held-out ones are in training too.
 
@@ -74,7 +39,7 @@ class Audit:
 
     name: str
     images: int
-    checks: tuple[Check, ...]
+    checks: tuple[ImageCheck, ...]
     leaked: dict[str, tuple[int, ...]]
 
     @property
@@ -82,7 +47,7 @@ class Audit:
         """Whether no check fails."""
         return all(check.ok for check in self.checks)
 
-    def __getitem__(self, check: str) -> Check:
+    def __getitem__(self, check: str) -> ImageCheck:
         return next(one for one in self.checks if one.check == check)
 
     def as_list(self) -> list[dict[str, Any]]:
@@ -207,9 +172,9 @@ def _flat(images: np.ndarray) -> np.ndarray:
     return flat
 
 
-def _leaks(rows: _Rows, copies: tuple[Copy, ...]) -> Check:
+def _leaks(rows: _Rows, copies: tuple[Copy, ...]) -> ImageCheck:
     stake = int((rows.split > 0).sum())
-    return Check(
+    return ImageCheck(
         "leaks",
         _tolerable(copies, stake),
         len(copies),
@@ -220,13 +185,13 @@ def _leaks(rows: _Rows, copies: tuple[Copy, ...]) -> Check:
     )
 
 
-def _labels(rows: _Rows, copies: Copies) -> Check:
+def _labels(rows: _Rows, copies: Copies) -> ImageCheck:
     everywhere = np.ones(len(rows.split), bool)
     # Each pair once: the later image is named, with the earlier one.
     found = tuple(
         copy for copy in copies.where(everywhere, everywhere, rows.labels) if copy.other < copy.row
     )
-    return Check(
+    return ImageCheck(
         "labels",
         _tolerable(found, len(rows.split)),
         len(found),
@@ -240,9 +205,9 @@ def _labels(rows: _Rows, copies: Copies) -> Check:
     )
 
 
-def _duplicates(rows: _Rows, copies: Copies) -> Check:
+def _duplicates(rows: _Rows, copies: Copies) -> ImageCheck:
     found = copies.repeats(rows.split)
-    return Check(
+    return ImageCheck(
         "duplicates",
         len(found) <= _NEAR_SHARE * len(rows.split),
         len(found),
@@ -258,7 +223,7 @@ def _tolerable(copies: tuple[Copy, ...], stake: int) -> bool:
     return not exact and len(copies) <= _NEAR_SHARE * stake
 
 
-def _unreadable(data: Dataset) -> Check:
+def _unreadable(data: Dataset) -> ImageCheck:
     return _of_files(
         "unreadable",
         _problems(data, "unreadable"),
@@ -267,7 +232,7 @@ def _unreadable(data: Dataset) -> Check:
     )
 
 
-def _constant(rows: _Rows, flat: np.ndarray) -> Check:
+def _constant(rows: _Rows, flat: np.ndarray) -> ImageCheck:
     found = np.flatnonzero(flat).tolist()
     return _of_files(
         "constant",
@@ -277,7 +242,7 @@ def _constant(rows: _Rows, flat: np.ndarray) -> Check:
     )
 
 
-def _tiny(rows: _Rows) -> Check:
+def _tiny(rows: _Rows) -> ImageCheck:
     shorter = rows.sizes.min(axis=1)
     usual = float(np.median(shorter))
     least = max(min(_SMALLEST_SIDE, usual), usual / _SMALL_SHARE)
@@ -290,7 +255,7 @@ def _tiny(rows: _Rows) -> Check:
     )
 
 
-def _odd(rows: _Rows) -> Check:
+def _odd(rows: _Rows) -> ImageCheck:
     aspects = np.log(rows.sizes[:, 1] / rows.sizes[:, 0])
     sides = np.log(rows.sizes.max(axis=1))
     strange = np.abs(aspects - np.median(aspects)) > np.log(_ODD_ASPECT)
@@ -311,7 +276,7 @@ def _size(rows: _Rows, row: int) -> str:
     return f"{height}×{width}"
 
 
-def _classes(data: Dataset, splits: dict[str, Split]) -> Check:
+def _classes(data: Dataset, splits: dict[str, Split]) -> ImageCheck:
     findings = list(_problems(data, "class"))
     for name, split in splits.items():
         if name == "train" or not len(split):
@@ -331,11 +296,11 @@ def _classes(data: Dataset, splits: dict[str, Split]) -> Check:
     )
 
 
-def _imbalance(data: Dataset) -> Check:
+def _imbalance(data: Dataset) -> ImageCheck:
     counts = np.bincount(data.train.labels, minlength=len(data.classes))
     largest, smallest = int(counts.argmax()), int(counts.argmin())
     ratio = round(float(counts[largest] / max(int(counts[smallest]), 1)), 2)
-    return Check(
+    return ImageCheck(
         "imbalance",
         ratio <= _IMBALANCE,
         ratio,
@@ -350,9 +315,9 @@ def _imbalance(data: Dataset) -> Check:
     )
 
 
-def _stray(data: Dataset) -> Check:
+def _stray(data: Dataset) -> ImageCheck:
     found = _problems(data, "stray")
-    return Check(
+    return ImageCheck(
         "left out",
         True,
         len(found),
@@ -371,5 +336,5 @@ def _problems(data: Dataset, kind: str) -> tuple[Finding, ...]:
     )
 
 
-def _of_files(check: str, findings: tuple[Finding, ...], cause: str, advice: str) -> Check:
-    return Check(check, not findings, len(findings), "0", cause, advice, findings)
+def _of_files(check: str, findings: tuple[Finding, ...], cause: str, advice: str) -> ImageCheck:
+    return ImageCheck(check, not findings, len(findings), "0", cause, advice, findings)

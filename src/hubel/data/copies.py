@@ -12,7 +12,7 @@ import numpy as np
 
 from hubel.data.alike import near_pairs
 
-__all__ = ["Copies", "Copy", "find_copies"]
+__all__ = ["Copies", "Copy", "digest", "find_copies"]
 
 
 class Copy(NamedTuple):
@@ -78,6 +78,12 @@ class Copies:
         return sorted(relatives, key=lambda pair: pair[0])
 
 
+def digest(image: np.ndarray) -> bytes:
+    """What two images (H, W, C) of one size and type have in common if every pixel is the same."""
+    pixels = np.ascontiguousarray(image).reshape(-1).view(np.uint8)
+    return hashlib.blake2b(pixels.data, digest_size=16).digest()
+
+
 def find_copies(parts: Sequence[np.ndarray], left_out: np.ndarray) -> Copies:
     """Find the copies among all images of some arrays (N, H, W, C) of one size and type.
 
@@ -88,9 +94,7 @@ def find_copies(parts: Sequence[np.ndarray], left_out: np.ndarray) -> Copies:
     row = 0
     for part in parts:
         for image in part:
-            pixels = np.ascontiguousarray(image).reshape(-1).view(np.uint8)
-            own = hashlib.blake2b(pixels.data, digest_size=16).digest()
-            first[row] = seen.setdefault(own, row)
+            first[row] = seen.setdefault(digest(image), row)
             row += 1
     different = np.flatnonzero((first == np.arange(len(first))) & ~left_out)
     return Copies(first, tuple(near_pairs(parts, different)))

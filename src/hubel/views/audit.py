@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hubel.data.audit import Audit, Check
+from hubel.data.audit import Audit
+from hubel.data.checks import ImageCheck
 
 __all__ = ["lines", "note_lines"]
 
@@ -37,7 +38,7 @@ def note_lines(found: Audit) -> Iterator[str]:
             yield f"audit: {check.check} {check.value:,}: {check.cause}{_example(check)}"
 
 
-def _example(check: Check) -> str:
+def _example(check: ImageCheck) -> str:
     if not check.findings:
         return ""
     first = check.findings[0]

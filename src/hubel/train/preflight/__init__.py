@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hubel.data.checks import Check
 from hubel.train.preflight import data, learning, start
 from hubel.train.preflight.cost import costs
 from hubel.train.preflight.gradient import gradients_right
 from hubel.train.preflight.learning import Rates, probe_rates
-from hubel.train.preflight.subject import Check, Subject
+from hubel.train.preflight.subject import Subject
 from hubel.train.whiten import write_whitened
 
 __all__ = ["Check", "Rates", "Subject", "preflight"]

@@ -14,8 +14,9 @@ from statistics import median
 import numpy as np
 
 from hubel.data.batches import prefetch
+from hubel.data.checks import Check
 from hubel.graph.op import Graph, Value
-from hubel.train.preflight.subject import Check, Subject
+from hubel.train.preflight.subject import Subject
 from hubel.train.prepared import assembler
 from hubel.train.progress import Progress
 from hubel.train.step import batches_from, forget, run_step, step_graph

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubel.data.batches import batches
+from hubel.data.checks import Check
+from hubel.data.copies import digest
 from hubel.data.dataset import Split, printable
 from hubel.train.metrics import wilson
-from hubel.train.preflight.subject import Check, Subject, sample
+from hubel.train.preflight.subject import Subject, sample
 
 __all__ = ["batches_mixed", "inputs", "labels_learnable", "splits_apart"]
 
@@ -128,10 +129,9 @@ def splits_apart(subject: Subject) -> Check:
     expected = "0 of the validation images are among the training images"
     if subject.validation is None:
         return Check("leak", True, 0.0, expected)
-    known = {key: place for place, key in enumerate(_keys(subject.training))}
-    twins = [
-        (place, known[key]) for place, key in enumerate(_keys(subject.validation)) if key in known
-    ]
+    known = {digest(image): place for place, image in enumerate(subject.training.images)}
+    keys = map(digest, subject.validation.images)
+    twins = [(place, known[key]) for place, key in enumerate(keys) if key in known]
     share = len(twins) / len(subject.validation)
     if not twins:
         return Check("leak", True, 0.0, expected)
@@ -146,13 +146,6 @@ def splits_apart(subject: Subject) -> Check:
         "validation accuracy tells nothing about these",
         "leave them out of one of both; hubel audit lists them all",
     )
-
-
-def _keys(split: Split) -> list[bytes]:
-    return [
-        hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
-        for image in split.images
-    ]
 
 
 def _called(split: Split, place: int) -> str:

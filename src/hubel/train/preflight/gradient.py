@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hubel.data.checks import Check
 from hubel.engine import start
 from hubel.graph import modes
 from hubel.train.losses import LOSSES
-from hubel.train.preflight.subject import Check, Subject, sample
+from hubel.train.preflight.subject import Subject, sample
 
 __all__ = ["gradient_check", "gradients_right"]
 

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from hubel.data.batches import Batch
+from hubel.data.checks import Check
 from hubel.engine import Array
 from hubel.graph import modes
 from hubel.graph.op import Graph
 from hubel.graph.ops import OPS
-from hubel.train.preflight.subject import Check, Subject, sample
+from hubel.train.preflight.subject import Subject, sample
 from hubel.train.prepared import assembler
 from hubel.train.progress import Progress
 from hubel.train.step import batches_from, feeds, forget, step_graph

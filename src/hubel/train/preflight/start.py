@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 
+from hubel.data.checks import Check
 from hubel.engine import Array
 from hubel.graph import modes
 from hubel.graph.op import Graph, Node, Value
 from hubel.graph.ops.loss import Penalty
-from hubel.train.preflight.subject import Check, Subject, sample
+from hubel.train.preflight.subject import Subject, sample
 from hubel.train.probe import observed, saturation
 
 __all__ = [

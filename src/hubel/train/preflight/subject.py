@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -22,30 +22,12 @@ from hubel.train.prepared import assembler
 from hubel.train.probe import probe_graph
 from hubel.train.settings import Settings
 
-__all__ = ["Check", "Subject", "sample"]
+__all__ = ["Subject", "sample"]
 
 # Told apart from the orders of training's epochs, which are drawn from the same seed.
 _SAMPLE = 1 << 32
 
 _LOOKED_AT = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What one check found: its number beside what was expected, and where it fails why and what
-    to change.
-    """
-
-    check: str
-    ok: bool
-    value: float | None
-    expected: str
-    cause: str = ""
-    advice: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it as what JSON can hold."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
