@@ -1,7 +1,7 @@
-"""Puts the tables of results into the page that tells of them, from the benchmarks' own files.
+"""Puts the tables of results into the pages that tell of them, from the benchmarks' own files.
 
 `python -m benchmarks.report FILE...` takes what `--json` wrote and replaces what stands between the
-marks of each benchmark in docs/performance.md, or another page: no figure is copied by hand.
+marks of each benchmark in the page that tells of it, so that no figure is ever copied by hand.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks import (
 )
 from benchmarks.results import Column, markdown_table
 
-__all__ = ["TABLES", "filled", "main", "rendered"]
+__all__ = ["PAGES", "TABLES", "filled", "main", "rendered"]
 
 TABLES: Mapping[str, tuple[Column, ...]] = {
     "train_step": train_step.COLUMNS,
@@ -39,6 +39,9 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
 """The columns of every benchmark's table."""
 
 _PAGE = Path("docs/performance.md")
+
+PAGES: Mapping[str, Path] = dict.fromkeys(TABLES, _PAGE) | {"doctor": Path("docs/doctor.md")}
+"""The page that tells of each benchmark."""
 
 
 def rendered(found: Mapping[str, Any]) -> str:
@@ -78,16 +81,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    parser.add_argument("--page", type=Path, default=_PAGE, help=f"(default {_PAGE})")
+    parser.add_argument("--page", type=Path, help="another page than a benchmark's own")
     given = parser.parse_args(arguments)
     files = [json.loads(file.read_text(encoding="utf-8")) for file in given.files]
-    try:
-        page = filled(given.page.read_text(encoding="utf-8"), files)
-    except ValueError as error:
-        raise SystemExit(f"{given.page}: {error}") from None
-    given.page.write_text(page, encoding="utf-8")
-    names = sorted({found["benchmark"] for found in files})
-    print(f"{given.page}: {', '.join(names)}")
+    by_page: dict[Path, list[Mapping[str, Any]]] = {}
+    for found in files:
+        page = given.page or PAGES.get(found["benchmark"], _PAGE)
+        by_page.setdefault(page, []).append(found)
+    for page, several in by_page.items():
+        try:
+            text = filled(page.read_text(encoding="utf-8"), several)
+        except ValueError as error:
+            raise SystemExit(f"{page}: {error}") from None
+        page.write_text(text, encoding="utf-8")
+        print(f"{page}: {', '.join(sorted({found['benchmark'] for found in several}))}")
 
 
 if __name__ == "__main__":
