@@ -148,7 +148,9 @@ def test_every_flag_reaches_the_settings(hubel: Hubel, folder: Path) -> None:
 
 
 def test_without_a_net_one_is_chosen_that_suits(hubel: Hubel, folder: Path) -> None:
-    said = hubel("train", folder, "--epochs", 1, "--engine", "reference", "--size", "8x12")
+    said = hubel(
+        "train", folder, "--epochs", 1, "--engine", "reference", "--size", "8x12", "--no-preflight"
+    )
     assert "Net:  default, 15 layers" in said.err
     assert "images of 8×12×1" in said.err
     assert Path("runs/shapes/best.hubel").exists()
