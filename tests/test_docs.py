@@ -289,6 +289,7 @@ def run(root: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 class TestAddingALayer:
     TEXT = ADDING.read_text(encoding="utf-8")
     FILES = sorted(set(re.findall(r"`((?:src|native|tests|docs)/\S+)`", TEXT)))

@@ -33,6 +33,7 @@ def command_in(out: str) -> list[str]:
     return arguments
 
 
+@pytest.mark.slow
 def test_it_says_what_it_does_and_what_came_out(hubel: Hubel, folder: Path) -> None:
     said = hubel("search", folder, *FLAGS)
     assert said.status == 0
@@ -102,6 +103,7 @@ def test_the_table_fits_the_terminal(
     assert max(map(len, head.splitlines())) <= int(columns)
 
 
+@pytest.mark.slow
 def test_time_ends_a_sitting_and_resume_goes_on(hubel: Hubel, folder: Path) -> None:
     hubel("search", folder, *FLAGS, "-q", "--name", "whole")
     said = hubel("search", folder, *FLAGS, "--name", "short", "--time", "0.001s")

@@ -179,6 +179,7 @@ def test_arrays_are_named_by_their_places() -> None:
     assert found(audited, "labels") == {(("test[0]", "train[0]"), "near copy, 1 and 0")}
 
 
+@pytest.mark.slow
 def test_a_second_audit_takes_over_what_the_first_found(
     clean: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -392,6 +392,7 @@ OPTIMIZERS: Mapping[str, tuple[str, Any, tuple[str, ...], str, dict[str, Any]]] 
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_twenty_steps_of_each_optimizer(name: str) -> None:
     import torch

@@ -81,6 +81,7 @@ def test_convolutions_of_whole_numbers_are_exact(
                 np.testing.assert_array_equal(array, exact[name], err_msg=f"{isa} {name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_five_steps_give_the_same_bits_on_any_number_of_threads(
     monkeypatch: pytest.MonkeyPatch, precision: Precision
