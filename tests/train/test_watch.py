@@ -120,12 +120,14 @@ def test_saturation_is_named() -> None:
     assert verdict.message == "80 % of tanh1's outputs lie where relu is flat"
 
 
-def test_a_parameter_that_does_not_change_is_named_unless_meant() -> None:
-    (verdict,) = probed(probe(frozen=True))
+def test_a_parameter_that_does_not_change_is_named_when_two_probes_agree_unless_meant() -> None:
+    assert probed(probe(frozen=True), probe(), probe(frozen=True)) == []
+    (verdict,) = probed(probe(frozen=True), probe(frozen=True))
     assert (verdict.code, verdict.layer) == ("frozen", "conv1")
     assert verdict.advice.startswith("its gradient is not zero")
     meant = Watch(CHOSEN, 2.3, STEPS, frozenset({"conv1.weight"}))
-    assert list(meant.step(done(30, 1.0, probe(frozen=True)), 30)) == []
+    for number in (10, 30):
+        assert list(meant.step(done(number, 1.0, probe(frozen=True)), number)) == []
 
 
 @pytest.mark.parametrize(

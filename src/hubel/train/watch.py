@@ -86,14 +86,14 @@ class Watch:
         if number % due == 0 and number >= 2 * _WINDOW:
             yield from self._stuck(done)
         if done.probe is not None:
-            yield from self._units(done, done.probe)
-            yield from self._standing_still(done, done.probe)
+            last, self.probed = self.probed, done.probe
+            yield from self._units(done, done.probe, last)
+            yield from self._standing_still(done, done.probe, last)
             yield from self._leaping(done)
 
-    def _units(self, done: StepDone, probed: Probe) -> Iterator[Verdict]:
+    def _units(self, done: StepDone, probed: Probe, last: Probe | None) -> Iterator[Verdict]:
         """Units that never fire, or are flat."""
-        before = {} if self.probed is None else {each.layer: each for each in self.probed.layers}
-        self.probed = probed
+        before = {} if last is None else {each.layer: each for each in last.layers}
         for layer in probed.layers:
             # Units may come back to life: what two probes see is believed.
             most = _DEAD_FILTERS if layer.maps else _DEAD_OUTPUTS
@@ -193,11 +193,16 @@ class Watch:
         ratios = [each.ratio for each in self.probed.weights if _is_weight(each.parameter)]
         return float(np.median(ratios)) if ratios else None
 
-    def _standing_still(self, done: StepDone, probed: Probe) -> Iterator[Verdict]:
+    def _standing_still(
+        self, done: StepDone, probed: Probe, last: Probe | None
+    ) -> Iterator[Verdict]:
         weights = [each for each in probed.weights if each.parameter not in self.frozen]
         moving = [each for each in weights if each.update > 0]
+        # The first, small steps may round to nothing: what two probes see is believed.
+        stood = set() if last is None else {e.parameter for e in last.weights if e.update == 0}
         for each in weights:
-            if each.update == 0 and moving and (each.weight > 0 or _is_weight(each.parameter)):
+            still = each.update == 0 and each.parameter in stood
+            if still and moving and (each.weight > 0 or _is_weight(each.parameter)):
                 layer = each.parameter.rsplit(".", 1)[0]
                 why = (
                     "no gradient arrives there: units behind it are dead, or all weights are alike"
