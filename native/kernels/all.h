@@ -15,6 +15,7 @@
 #include "pool.h"
 #include "winograd.h"
 #include "winograd_grad.h"
+#include "exponential.h"
 #include "pointwise.h"
 #include "norm.h"
 #include "norm_apply_grad.h"

@@ -26,22 +26,13 @@ static bool activation_grad_sizes(const void* parameters, int64_t* bytes) {
   return true;
 }
 
-static float sigmoid(float x) {
-  const float e = expf(x < 0.0f ? x : -x);
-  return (x < 0.0f ? e : 1.0f) / (1.0f + e);
-}
-
-constexpr float kHalfRoot = 0.70710678118654752f;   // √½
-constexpr float kGaussPeak = 0.39894228040143268f;  // 1/√(2π)
-
-static float bell(float x) { return 0.5f * (1.0f + erff(x * kHalfRoot)); }
-
 template <class T, class Map>
 static void map_numbers(const Call& call, Threads& threads, int64_t size, const Map& map) {
   const T* __restrict x = call.at<T>(0);
   T* __restrict y = call.at<T>(1);
   by_numbers(threads, size, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) put(y + i, map(widened(x[i])));
+    const auto own = map;  // near, so that its constants are not read anew for every number
+    for (int64_t i = first; i < last; ++i) put(y + i, own(widened(x[i])));
   });
 }
 
@@ -64,15 +55,21 @@ static void activation(const Call& call, Threads& threads) {
         return x < 0.0f ? below : x;
       });
     case kElu:
-      return run([=](float x) { return x < 0.0f ? alpha * expm1f(x) : x; });
+      return run([=](float x) {
+        const float below = alpha * exponential_less_one(x);
+        return x < 0.0f ? below : x;
+      });
     case kSelu:
-      return run([](float x) { return kSeluScale * (x < 0.0f ? kSeluAlpha * expm1f(x) : x); });
+      return run([](float x) {
+        const float below = kSeluAlpha * exponential_less_one(x);
+        return kSeluScale * (x < 0.0f ? below : x);
+      });
     case kSigmoid:
       return run([](float x) { return sigmoid(x); });
     case kTanh:
-      return run([](float x) { return tanhf(x); });
+      return run([](float x) { return hyperbolic_tangent(x); });
     case kGelu:
-      return run([](float x) { return x * bell(x); });
+      return run([](float x) { return x * gauss(x).share; });
     case kSilu:
       return run([](float x) { return x * sigmoid(x); });
     case kScale:
@@ -91,7 +88,7 @@ static void activation_grad(const Call& call, Threads& threads) {
   T* __restrict dx = call.at<T>(2);
   const auto run = [&](auto slope) {
     by_numbers(threads, p.size, [=](int64_t first, int64_t last) {
-      const auto own = slope;  // near, so that its constants are not read anew for every number
+      const auto own = slope;
       for (int64_t i = first; i < last; ++i) put(dx + i, widened(dy[i]) * own(widened(kept[i])));
     });
   };
@@ -114,7 +111,10 @@ static void activation_grad(const Call& call, Threads& threads) {
     case kTanh:
       return run([](float y) { return 1.0f - y * y; });
     case kGelu:
-      return run([](float x) { return bell(x) + x * kGaussPeak * expf(-0.5f * x * x); });
+      return run([](float x) {
+        const Gauss n = gauss(x);
+        return n.share + x * n.density;
+      });
     case kSilu:
       return run([](float x) {
         const float s = sigmoid(x);

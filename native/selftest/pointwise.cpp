@@ -37,8 +37,8 @@ Result forward(int64_t function, double x, double alpha) {
     case kTanh:
       return same(std::tanh(x));
     case kGelu:
-      // 1 + erf cancels where x is far below zero: what is off there is off by parts of 1.
-      return {x * bell(x), std::fabs(x)};
+      // The exponent, ½x², is off by a part of itself.
+      return {x * bell(x), std::fabs(x) * bell(x) * (1 + x * x)};
     case kSilu:
       return same(x * sigmoid(x));
     default:
