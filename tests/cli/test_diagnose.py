@@ -68,6 +68,17 @@ def test_training_looks_first_keeps_what_it_found_and_goes_on(hubel: Hubel, fold
     assert "  ! epoch 4, step 1: conv1.weight does not change; no gradient" in said.out
 
 
+def test_a_run_that_goes_on_says_at_its_end_what_it_said_before(hubel: Hubel, folder: Path) -> None:
+    first = hubel("train", folder, *NET, "--epochs", 4, "--init", "zero", "--no-preflight")
+    line = "  ! epoch 4, step 1: conv1.weight does not change; no gradient"
+    assert first.err.count(line) == first.out.count(line) == 1
+    more = hubel("train", "--resume", "runs/shapes-net", "--epochs", 5)
+    assert (more.err.count(line), more.out.count(line)) == (0, 1)
+    verdicts = json.loads(Path("runs/shapes-net/summary.json").read_text())["verdicts"]
+    lines = map(json.loads, Path("runs/shapes-net/events.jsonl").read_text().splitlines())
+    assert verdicts == [line for line in lines if line["event"] == "verdict"]
+
+
 def test_preflight_can_be_left_out(hubel: Hubel, folder: Path) -> None:
     said = hubel("train", folder, *NET, "--epochs", 1, "--no-preflight")
     assert said.status == 0
