@@ -54,7 +54,7 @@ def test_json_is_a_list_of_checks_and_nothing_else(hubel: Hubel, folder: Path) -
 
 
 def test_training_looks_first_keeps_what_it_found_and_goes_on(hubel: Hubel, folder: Path) -> None:
-    said = hubel("train", folder, *NET, "--epochs", 2, "--init", "zero")
+    said = hubel("train", folder, *NET, "--epochs", 4, "--init", "zero")
     assert said.status == 0
     assert "Preflight: 17 checks in " in said.err
     assert "FAILED; about " in said.err
@@ -65,7 +65,18 @@ def test_training_looks_first_keeps_what_it_found_and_goes_on(hubel: Hubel, fold
     assert set(summary["foreseen"]) == {"seconds-an-epoch", "memory", "checkpoint"}
     verdicts = {verdict["code"] for verdict in summary["verdicts"]}
     assert "frozen" in verdicts
-    assert "  ! epoch 1, step 1: conv1.weight does not change; no gradient" in said.out
+    assert "  ! epoch 4, step 1: conv1.weight does not change; no gradient" in said.out
+
+
+def test_a_run_that_goes_on_says_at_its_end_what_it_said_before(hubel: Hubel, folder: Path) -> None:
+    first = hubel("train", folder, *NET, "--epochs", 4, "--init", "zero", "--no-preflight")
+    line = "  ! epoch 4, step 1: conv1.weight does not change; no gradient"
+    assert first.err.count(line) == first.out.count(line) == 1
+    more = hubel("train", "--resume", "runs/shapes-net", "--epochs", 5)
+    assert (more.err.count(line), more.out.count(line)) == (0, 1)
+    verdicts = json.loads(Path("runs/shapes-net/summary.json").read_text())["verdicts"]
+    lines = map(json.loads, Path("runs/shapes-net/events.jsonl").read_text().splitlines())
+    assert verdicts == [line for line in lines if line["event"] == "verdict"]
 
 
 def test_preflight_can_be_left_out(hubel: Hubel, folder: Path) -> None:

@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 
 from hubel.model import load
+from hubel.train.optimizers import OPTIMIZERS
 from hubel.trials.search import trials_in
+from hubel.trials.searchable import SEARCHABLE
 from tests.cli.conftest import Said
 from tests.train import toy
 
@@ -58,7 +60,8 @@ def test_it_says_what_it_does_and_what_came_out(hubel: Hubel, folder: Path) -> N
 def test_the_command_it_prints_trains_the_winner_to_the_same_bits(
     hubel: Hubel, folder: Path
 ) -> None:
-    more = ("--seed", 5, "--flip", "--crop", "0,1", "--init", "xavier", "--schedule", "constant",
+    more = ("--seed", 5, "--flip", "--crop", "0,1", "--mixup", "0..1", "--clip-norm", "0.5..5",
+            "--init", "xavier", "--schedule", "constant",
             "--val-fraction", 0.25, "--batch-size", "8,16", "--size", "6x8")  # fmt: skip
     said = hubel("search", folder, *FLAGS[:-2], *more, "-q")
     arguments = command_in(said.out)
@@ -101,6 +104,19 @@ def test_the_table_fits_the_terminal(
     said = hubel("search", folder, *FLAGS[:-6], "--trials", 2, "-e", 1, "-q")
     head, _ = said.out.split("\nBest: ")
     assert max(map(len, head.splitlines())) <= int(columns)
+
+
+def test_its_options_are_those_of_train_with_ranges_for_numbers(hubel: Hubel) -> None:
+    said = " ".join(hubel("search", "--help").out.split())
+    ranged = re.findall(r"--([a-z0-9-]+)(?:, --[a-z]+)? RANGE ", said)
+    assert {name.replace("-", "_") for name in ranged} == SEARCHABLE.keys()
+    assert "--lr RANGE Highest learning rate. [a tenth to 100 times the optimizer's usual] " in said
+    decoupled = " and ".join(name for name, row in OPTIMIZERS.items() if row.decoupled)
+    assert f"L2 regularisation. [1e-6..1e-2; {decoupled} 1e-4..1] " in said
+    assert (
+        "--mixup RANGE Blend images and their labels by Beta(alpha, alpha); give alpha. [0]" in said
+    )
+    assert "--flip / --no-flip Mirror training images" in said
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ class TestLecture:
         assert str(found) == (
             "conv1: conv1, conv2 and conv3 have no activation between them, so together they are "
             "worth a single linear layer, conv7-16 but for its padding: put one between, as in "
-            "conv3-8p1 relu"
+            "conv3-8p1 relu, or see what hubel collapse makes of them"
         )
         assert found.span == (0, 33)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,6 @@ from hubel.notation.ranges import Range
 from hubel.train.settings import Settings
 from hubel.trials.plan import (
     METHODS,
-    SEARCHABLE,
     budget,
     from_dict,
     grid,
@@ -24,6 +23,7 @@ from hubel.trials.plan import (
     settings_of,
     stage_epochs,
 )
+from hubel.trials.searchable import SEARCHABLE
 
 NET = "conv3-{4..8}p1 relu drop{0.1..0.5} fc"
 
@@ -35,8 +35,9 @@ def test_rate_and_decay_are_searched_unless_they_are_given() -> None:
     }
     made = plan("fc", {"optimizer": "sgd", "weight_decay": 0.0})
     assert made.searched == {"lr": Range(1e-3, 1.0, log=True)}
-    made = plan("fc", {"optimizer": "adamw", "lr": 0.01})
-    assert made.searched == {"weight_decay": Range(1e-4, 1.0, log=True)}
+    for optimizer in ("adamw", "muon"):
+        made = plan("fc", {"optimizer": optimizer, "lr": 0.01})
+        assert made.searched == {"weight_decay": Range(1e-4, 1.0, log=True)}
     assert list(plan(NET, {"lr": "0.01", "weight_decay": 0}).ranges) == [
         "conv1 filters",
         "drop1 rate",
@@ -62,9 +63,25 @@ def test_a_trial_gets_its_numbers_the_choices_and_the_epochs_of_its_stage() -> N
     assert (chosen.epochs, settings_of(made, 1, numbers).epochs) == (3, 9)
 
 
-def test_what_can_be_searched_are_numbers_of_the_settings() -> None:
-    for name in SEARCHABLE:
-        assert type(getattr(Settings(lr=0.1), name)) in (int, float)
+def test_every_number_that_changes_a_training_can_be_searched() -> None:
+    # A longer run and other validation images cannot be compared with what they are not.
+    same_in_all = {"epochs", "patience", "time", "seed", "val_fraction"}
+    types = {name: set(get_args(kind)) or {kind} for name, kind in get_type_hints(Settings).items()}
+    numbers = {name for name, kinds in types.items() if {int, float} & kinds}
+    assert SEARCHABLE.keys() == numbers - same_in_all
+    for name, one in SEARCHABLE.items():
+        assert one.whole == (int in types[name])
+
+
+def test_a_range_is_drawn_on_the_scale_that_is_usual() -> None:
+    net, same = "fc", {"lr": 0.01, "weight_decay": 0.0}
+    given = {"clip_norm": "0.1..10", "mixup": "0..1", "cutout": "0..8", "average": "0.9..0.999"}
+    assert plan(net, {**same, **given}).searched == {
+        "cutout": Range(0, 8, whole=True),
+        "mixup": Range(0.0, 1.0),
+        "average": Range(0.9, 0.999),
+        "clip_norm": Range(0.1, 10.0, log=True),
+    }
 
 
 @given(trials=st.integers(1, 60), stages=st.integers(1, 5), epochs=st.integers(1, 100))
@@ -142,6 +159,13 @@ def test_a_plan_that_was_changed_is_refused(change: dict[str, Any]) -> None:
         ("fc", {"lr": "1..0.1"}, "--lr: 1..0.1 ends before it begins"),
         ("fc", {"momentum": "0.5..1.5"}, r"momentum \(--momentum\) is 1.5"),
         ("fc", {"batch_size": "0..8 linear"}, r"batch_size \(--batch-size\) is 0"),
+        (
+            "fc",
+            {"average": "0.9..1.0"},
+            r"average \(--average\) is 1.0, not a number of at least 0",
+        ),
+        ("fc", {"mixup": "0..1", "loss": "hinge"}, r"mixup \(--mixup\) needs the loss cross-ent"),
+        ("fc", {"cutout": "0.5..2"}, "--cutout: 0.5..2 is not of whole numbers"),
         ("fc", {"epochs": Range(1, 3)}, "epochs cannot be searched. Hint: ranges are for lr, "),
         ("fc", {"optimiser": "sgd"}, "did you mean optimizer"),
         ("conv3-{lr=4..8}", {}, "range lr is called like a choice of training"),

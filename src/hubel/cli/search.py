@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, get_args
 
 import typer
 
 from hubel.cli import options
+from hubel.trials.searchable import SEARCHABLE, Searchable
 
 __all__ = ["search"]
 
 
-def _range(help: str, *names: str) -> Any:
-    return typer.Option(*names, metavar="RANGE", help=help)
+def _ranged(kind: Any, one: Searchable) -> Any:
+    """The option of a choice of training, with a range where it has a number."""
+    option = copy(get_args(kind)[1])
+    option.metavar = "RANGE"
+    if one.usual:
+        option.help = f"{option.help[: option.help.rindex('[')]}[{one.usual}]"
+    return Annotated[str | None, option]
 
 
-Lr: TypeAlias = Annotated[
-    str | None,
-    _range(
-        "Learning rate: 1e-4..1e-1, or one. [a tenth to 100 times the optimizer's usual]", "--lr"
-    ),
-]
-WeightDecay: TypeAlias = Annotated[
-    str | None, _range("L2 regularisation. [1e-6..1e-2]", "--weight-decay", "--wd")
-]
-BatchSize: TypeAlias = Annotated[
-    str | None, _range("Images in a step: 32..256, or 32,64. [64]", "--batch-size", "-b", "--batch")
-]
-Momentum: TypeAlias = Annotated[str | None, _range("For sgd and rmsprop. [0.9]")]
-L1: TypeAlias = Annotated[str | None, _range("L1 regularisation. [0]")]
-LabelSmoothing: TypeAlias = Annotated[
-    str | None, _range("Share of a label spread over all classes. [0]")
-]
-WarmupEpochs: TypeAlias = Annotated[
-    str | None, _range("Epochs in which the learning rate rises. [0]")
-]
-Crop: TypeAlias = Annotated[
-    str | None, _range("Move training images at random by up to so many pixels. [0]")
-]
+_TRAINING = {
+    name: _ranged(kind, SEARCHABLE[name]) if name in SEARCHABLE else kind
+    for name, kind in options.TRAINING.items()
+}
+
 Trials: TypeAlias = Annotated[int | None, typer.Option(help="Trainings in all. [20]")]
 Stages: TypeAlias = Annotated[
     int | None, typer.Option(help="From coarse to fine, each three times as long. [2]")
@@ -56,7 +45,7 @@ Time: TypeAlias = Annotated[
 ]
 
 
-@options.takes(options.TRAINING, options.MODEL)
+@options.takes(_TRAINING, options.MODEL)
 def search(
     context: typer.Context,
     data: options.Data = None,
@@ -69,14 +58,6 @@ def search(
     stages: Stages = None,
     stop_early: StopEarly = None,
     epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    lr: Lr = None,
-    momentum: Momentum = None,
-    weight_decay: WeightDecay = None,
-    l1: L1 = None,
-    label_smoothing: LabelSmoothing = None,
-    warmup_epochs: WarmupEpochs = None,
-    crop: Crop = None,
     threads: options.Threads = None,
     name: options.Name = None,
     out: options.Out = None,
@@ -86,7 +67,10 @@ def search(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Search learning rate, regularisation and sizes of the network by many short trainings."""
+    """Search learning rate, regularisation and sizes of the network by many short trainings.
+
+    A RANGE is 1e-4..1e-1, 16..128 log, or 32,64; a single number is the same in every trial.
+    """
     from hubel.cli.searching import follow, resumed, started
 
     given, fixed = options.choices(context), options.fixed(context)

@@ -21,7 +21,7 @@ from hubel.data.audit import Audit, audit
 from hubel.data.dataset import Dataset
 from hubel.errors import UsageError
 from hubel.model import Model, load
-from hubel.train.events import Event, Verdict, as_dict
+from hubel.train.events import Event, as_dict
 from hubel.train.metrics import Evaluation
 from hubel.train.preflight import Check, Rates
 from hubel.train.preflight.cost import peak_memory
@@ -172,16 +172,15 @@ def follow(run: Run, as_json: bool, quiet: bool) -> int:
     if not quiet:
         bar, color = is_terminal(sys.stderr), has_color(sys.stderr)
         stream = shown(stream, sys.stderr, bar=bar, color=color)
-    verdicts = []
     with interruptible() as stop, closing(stream):
-        for event in stream:
-            if isinstance(event, Verdict):
-                verdicts.append(event)
+        for _ in stream:
             if stop.status is not None:
                 break
     if stop.status is not None:
         _report_interrupted(run, as_json)
         return stop.status
+    assert run.model.progress is not None
+    verdicts = run.model.progress.shown.verdicts
     foreseen = None if run.checks is None else _foreseen(run, run.checks)
     measured, comparisons = _measured(run)
     summary = {

@@ -45,7 +45,8 @@ def no_nonlinearity(spec: Spec, built: Built) -> list[Problem]:
                 "no-nonlinearity",
                 "warning",
                 f"{names} have no activation between them, so together they are worth a single "
-                f"linear layer{single}: put one between, as in {_token(dots[0])} relu",
+                f"linear layer{single}: put one between, as in {_token(dots[0])} relu, or see what "
+                "hubel collapse makes of them",
                 dots[0].name,
                 (min(start for start, _ in spans), max(stop for _, stop in spans)),
             )

@@ -115,7 +115,8 @@ class StepDone:
 class Verdict:
     """Something is off: what was seen, in which layer if in one, and what would mend it.
 
-    `code` names the rule; each is said once for each layer in a run.
+    `code` names the rule; each is said once for each layer in a run, however often it is resumed.
+    What an epoch shows is said before its EpochDone.
     """
 
     epoch: int

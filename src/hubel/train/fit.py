@@ -111,6 +111,9 @@ class _Run:
         )
         kept = self._anchor(progress, None)
         watch = self._watch()
+        if progress.step:
+            # The run may have been left between a step and what was to be said of it.
+            progress = yield from watch.step(progress)
         source = self._batches(progress)
         with closing(prefetch(source)) as batches:
             while (reason := self._finished(progress, begun)) is None:
@@ -129,7 +132,7 @@ class _Run:
                         done = replace(done, probe=self._probe(batch, before))
                     progress = progress.after(done)
                     yield done
-                    yield from watch.step(done, number)
+                    progress = yield from watch.step(progress)
                 if progress.step < self.steps:
                     continue
                 measured = None
@@ -140,10 +143,12 @@ class _Run:
                 kept = self._anchor(progress, kept)
                 seconds = time.monotonic() - epoch_begun
                 row = self._row(progress, measured, seconds, progress.seen - seen_before)
+                if measured is not None:
+                    # Before the epoch is over, so that a run that is left here measures it again.
+                    progress = yield from watch.epoch(progress, row, measured)
                 progress = progress.after(row)
                 kept = replace(kept, progress=progress)
                 yield row
-                yield from watch.epoch(row, measured)
         best = progress.best.epoch if progress.best else None
         yield Ended(reason, progress.epoch, best, time.monotonic() - begun)
 
@@ -193,6 +198,8 @@ class _Run:
         self, kept: diverged.Anchor, until: Progress, otherwise: str = _CHANGED_FROM_OUTSIDE
     ) -> diverged.DivergedError:
         count = steps_before(until, self.steps) - steps_before(kept.progress, self.steps)
+        shown = replace(kept.progress.shown, verdicts=until.shown.verdicts)
+        kept = replace(kept, progress=replace(kept.progress, shown=shown))
         again = self._batches(kept.progress)
         scores = modes.without_updates(replace(self.whole, outputs=self.inference.outputs))
         return diverged.explain(

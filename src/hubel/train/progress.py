@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from hubel.errors import FormatError
 from hubel.train.events import TIMINGS, EpochDone, Event, StepDone
+from hubel.train.shown import Shown
+from hubel.train.shown import from_dict as shown_of
 
 __all__ = ["Progress", "from_dict"]
 
@@ -16,7 +18,8 @@ __all__ = ["Progress", "from_dict"]
 class Progress:
     """`epoch` whole epochs and `step` steps of the next one, over `seen` images of it.
 
-    `loss_sum` and `correct` are added over those images, and over those alone.
+    `loss_sum` and `correct` are added over those images, and over those alone. `shown` is what the
+    run has shown to those who watch it.
     """
 
     epoch: int = 0
@@ -25,9 +28,11 @@ class Progress:
     correct: int = 0
     loss_sum: float = 0.0
     history: tuple[EpochDone, ...] = ()
+    shown: Shown = field(default_factory=Shown)
 
     def after(self, event: Event) -> Progress:
         """The progress once an event has happened."""
+        shown = self.shown.after(event)
         if isinstance(event, StepDone):
             return replace(
                 self,
@@ -35,10 +40,11 @@ class Progress:
                 seen=self.seen + event.count,
                 correct=self.correct + event.correct,
                 loss_sum=self.loss_sum + event.loss * event.count,
+                shown=shown,
             )
         if isinstance(event, EpochDone):
-            return Progress(event.epoch, history=(*self.history, event))
-        return self
+            return Progress(event.epoch, history=(*self.history, event), shown=shown)
+        return replace(self, shown=shown)
 
     @property
     def best(self) -> EpochDone | None:
@@ -86,6 +92,7 @@ def from_dict(fields: Mapping[str, Any]) -> Progress:
     try:
         unknown = dict.fromkeys(TIMINGS)
         rows = tuple(EpochDone(**{**unknown, **row}) for row in fields["history"])
-        return Progress(**{**fields, "history": rows})
-    except (KeyError, TypeError) as error:
+        shown = shown_of(fields.get("shown", {}))
+        return Progress(**{**fields, "history": rows, "shown": shown})
+    except (AttributeError, KeyError, TypeError) as error:
         raise FormatError(f"its training progress does not hold: {error}") from None

@@ -14,12 +14,11 @@ from hubel.notation.named import find
 from hubel.notation.ranges import Range, RangedNet, read_range, read_ranged
 from hubel.train.optimizers import OPTIMIZERS
 from hubel.train.settings import Settings, settings
+from hubel.trials.searchable import DECAY, DECOUPLED_DECAY, SEARCHABLE
 
 __all__ = [
     "METHODS",
-    "SEARCHABLE",
     "Plan",
-    "Searchable",
     "budget",
     "from_dict",
     "grid",
@@ -37,29 +36,6 @@ METHODS = {
 """How a stage finds its candidates (Bergstra et al. 2011 for tpe, 2012 for random and grid)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Searchable:
-    """How a choice of training is searched: on which scale unless one is written, and its type."""
-
-    log: bool = False
-    whole: bool = False
-
-
-SEARCHABLE = {
-    "lr": Searchable(log=True),
-    "weight_decay": Searchable(log=True),
-    "batch_size": Searchable(log=True, whole=True),
-    "momentum": Searchable(),
-    "l1": Searchable(log=True),
-    "label_smoothing": Searchable(),
-    "warmup_epochs": Searchable(),
-    "crop": Searchable(whole=True),
-}
-"""The choices of training that may be ranges: fields of `Settings`."""
-
-# The usual ranges of the weight decay, the second where the optimizer shrinks the weights itself,
-# which its learning rate weakens.
-_DECAY, _DECOUPLED_DECAY = (1e-6, 1e-2), (1e-4, 1.0)
 # A finer stage trains its trials so many times longer than the one before it, and a coarser stage
 # gets this share of the trials that are left.
 _LONGER = 3
@@ -145,8 +121,8 @@ def plan(
         low = float(f"{optimizer.rate / 10:g}")
         searched["lr"] = Range(low, optimizer.rate * 100, log=True)
     if "weight_decay" not in choices:
-        decay = _DECOUPLED_DECAY if optimizer.decoupled else _DECAY
-        searched["weight_decay"] = Range(*decay, log=True)
+        decay = DECOUPLED_DECAY if optimizer.decoupled else DECAY
+        searched["weight_decay"] = read_range(decay, usually_log=True)
     searched = {name: searched[name] for name in SEARCHABLE if name in searched}
     made = Plan(
         text,
