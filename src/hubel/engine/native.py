@@ -7,7 +7,7 @@ from math import prod
 from struct import pack, pack_into, unpack
 from threading import RLock
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 import numpy as np
@@ -88,6 +88,8 @@ class NativeSession:
     After a fork the child goes on with one thread, to the same bits. Raises UsageError for a number
     of threads below 1 and for an instruction set that the processor lacks.
     """
+
+    pace: ClassVar[float] = 4e11
 
     def __init__(self, threads: int | None = None, precision: Precision = "float32") -> None:
         if threads is not None and not 1 <= threads <= 1024:

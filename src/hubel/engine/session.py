@@ -24,6 +24,15 @@ class Session(Protocol):
     (in, out), and (N, …) in front of what has one entry an image.
     """
 
+    @property
+    def pace(self) -> float:
+        """Floating-point operations a second of training, roughly, on two cores, not idle ones.
+
+        By this, and not by a clock, is decided how much may be tried in some seconds: so the same
+        is tried every time.
+        """
+        ...
+
     def write(self, name: str, array: Array) -> None:
         """Keeps a copy of a persistent value."""
         ...

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hubel.engine.reference import ReferenceSession
 from hubel.errors import UsageError
 from hubel.model import Model
 from hubel.train.preflight import Check, Rates
@@ -118,6 +119,25 @@ def test_twenty_images_need_a_network_that_can_learn_them() -> None:
     assert found["twenty-images"].value is not None
     assert found["twenty-images"].value < 1
     assert "of 20 images are right after" in found["twenty-images"].cause
+
+
+@pytest.mark.parametrize(("pace", "images"), [(1e12, 64), (1e3, 32)])
+def test_the_rates_are_tried_on_fewer_images_where_the_engine_is_slow(
+    pace: float, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    run = ReferenceSession.run
+
+    def counted(session: ReferenceSession, graph: Any, feeds: Any) -> Any:
+        if "rate" in feeds:
+            sizes.append(len(feeds["input"]))
+        return run(session, graph, feeds)
+
+    monkeypatch.setattr(ReferenceSession, "run", counted)
+    monkeypatch.setattr(ReferenceSession, "pace", pace)
+    found = checks(toy.model(NET), batch_size=64)
+    assert sizes[0] == images
+    assert found["learning-rate"].ok
 
 
 def test_the_rates_tried_come_with_the_check() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,6 +29,8 @@ class ReferenceSession:
     >>> session.read("fc1.bias")
     array([1., 1., 1.])
     """
+
+    pace: ClassVar[float] = 3e9
 
     def __init__(self) -> None:
         self._kept: dict[str, Array] = {}

@@ -36,8 +36,8 @@ _FALLEN = 0.98
 
 _TWENTY, _MOST_STEPS, _LEAST_STEPS = 20, 400, 60
 
-# What a check may cost, some seconds of two cores.
-_OPERATIONS = 2e12
+# What a check may take at the engine's pace, where its fewest images and steps do not take longer.
+_SECONDS = 5.0
 
 # The loss is least a little before it bursts; a tenth of that rate lasts (Smith 2017, fastai).
 _SUGGESTED = 0.1
@@ -99,14 +99,14 @@ def _batches(subject: Subject) -> Iterator[Batch]:
 
 def _affordable(subject: Subject) -> int:
     """How many images a step of the probe may see: by counting, so that it is always the same."""
-    most = int(_OPERATIONS / (_STEPS * _operations(subject)))
+    most = int(_images_in_time(subject) / _STEPS)
     return min(subject.chosen.batch_size, max(_LEAST_IMAGES, most))
 
 
-def _operations(subject: Subject) -> int:
-    """Floating-point operations of a training step for one image: two a product, three passes."""
+def _images_in_time(subject: Subject) -> float:
+    """How many images may be trained on: two operations a product, and three passes an image."""
     graph = subject.graph
-    return 6 * sum(
+    products = sum(
         OPS[node.op].multiply_adds(
             node.attributes,
             [graph[name].shape for name in node.inputs],
@@ -114,6 +114,7 @@ def _operations(subject: Subject) -> int:
         )
         for node in graph.nodes
     )
+    return _SECONDS * subject.session.pace / (6 * max(1, products))
 
 
 def _step(
@@ -193,7 +194,7 @@ def try_twenty(subject: Subject, rate: float) -> Tried:
     right, number = 0, 0
     with subject.unchanged():
         forget(subject.session, graph)
-        most = int(_OPERATIONS / (len(batch.labels) * _operations(subject)))
+        most = int(_images_in_time(subject) / len(batch.labels))
         most = min(_MOST_STEPS, max(_LEAST_STEPS, most))
         while right < len(batch.labels) and number < most:
             number += 1
