@@ -73,7 +73,8 @@ def look(
     """Put up to 256 normalised training images through ten fresh layers of each initialisation.
 
     `kind` says what the layers are, 100 outputs or 16 filters each; `activation` is the token of
-    the function behind each. Raises UsageError for what is no function of one number.
+    the function behind each. What begins just as one before it does, as `dirac` where there are no
+    convolutions, is left out. Raises UsageError for what is no function of one number.
     """
     if kind not in _WIDTH:
         raise UsageError(f"the layers are {kind!r}, not one of {', '.join(_WIDTH)}")
@@ -86,7 +87,12 @@ def look(
     network = Network(net, (height, width, depth), len(data.classes))
     images = data.train.images[:_IMAGES]
     measured = preprocessing.fit(data.train.images)
-    return tuple(_begun(network, method, images, measured, seed) for method in INITIALISATIONS)
+    begun: list[Begun] = []
+    for method in INITIALISATIONS:
+        made = _begun(network, method, images, measured, seed)
+        if all(made.layers != before.layers for before in begun):
+            begun.append(made)
+    return tuple(begun)
 
 
 def _begun(
