@@ -1,9 +1,11 @@
 """How many planted copies the audit finds, and how many images it takes for copies that are none.
 
-    python -m benchmarks.audit DATA [--images N] [--seed S]
+    python -m benchmarks.audit DATA [--images N] [--seed S] [--sheets FOLDER [--pairs N]]
 
 Copies of half of the images at most are planted, of every kind as many; the search knows
-neither splits nor classes. Writes a table in Markdown to the standard output.
+neither splits nor classes. Writes a table in Markdown to the standard output. Whether what is
+found in the images as they are is true, only an eye can tell: `--sheets` draws pairs of it at
+random, side by side and numbered, into FOLDER/1.png and so on, and measures nothing else.
 """
 
 from __future__ import annotations
@@ -12,16 +14,20 @@ import argparse
 import io
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from hubel.data import load
 from hubel.data.copies import Copies, find_copies
 
-__all__ = ["KINDS", "main", "plant", "recall"]
+__all__ = ["KINDS", "draw_sheets", "main", "plant", "recall"]
 
 _MOST_OF_A_KIND = 500
+_SHEET = (6, 5)  # rows and columns of pairs
+_SHOWN = 128  # pixels a side, at least
+_MARGIN = 16
 
 
 def _pillow(image: np.ndarray) -> Image.Image:
@@ -83,12 +89,33 @@ def recall(copies: Copies, rows: np.ndarray, planted: np.ndarray) -> float:
     return float(np.mean([a == b or (a, b) in near for a, b in pairs]))
 
 
+def draw_sheets(images: np.ndarray, pairs: np.ndarray, folder: Path) -> None:
+    """Draw pairs of images (K, 2), numbered from 0, thirty to a PNG in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    times = -(-_SHOWN // max(images.shape[1:3]))
+    height, width = (side * times for side in images.shape[1:3])
+    down, across = _SHEET
+    step = (2 * width + _MARGIN, height + _MARGIN)
+    for sheet, start in enumerate(range(0, len(pairs), down * across), 1):
+        page = Image.new("RGB", (across * step[0], down * step[1]), "white")
+        write = ImageDraw.Draw(page)
+        for place, pair in enumerate(pairs[start : start + down * across].tolist()):
+            left, top = place % across * step[0], place // across * step[1]
+            write.text((left, top), str(start + place), "black")
+            for side, row in enumerate(pair):
+                shown = _pillow(images[row]).resize((width, height), Image.Resampling.NEAREST)
+                page.paste(shown, (left + side * width, top + _MARGIN))
+        page.save(folder / f"{sheet}.png")
+
+
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure, and print the table, or draw what there is to judge."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data")
     parser.add_argument("--images", type=int, help="so many, drawn at random [all]")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sheets", type=Path, help="draw found pairs for the eye, here")
+    parser.add_argument("--pairs", type=int, default=150, help="so many [%(default)s]")
     given = parser.parse_args()
     data = load(given.data, seed=given.seed)
     splits = [data.train, data.validation, *([data.test] if data.test else [])]
@@ -98,6 +125,12 @@ def main() -> None:
     if given.images is not None:
         kept = np.sort(random.permutation(len(images))[: given.images])
         images, held_out = images[kept], held_out[kept]
+    if given.sheets is not None:
+        near = np.array(find_copies([images], np.zeros(len(images), bool)).near).reshape(-1, 2)
+        drawn = np.sort(random.permutation(len(near))[: given.pairs])
+        draw_sheets(images, near[drawn], given.sheets)
+        print(f"{len(drawn)} of {len(near):,} pairs, seed {given.seed}, drawn in {given.sheets}")
+        return
     print(*_table(data.name, images, held_out, random), sep="\n")
 
 

@@ -10,7 +10,8 @@ from hubel.data import load
 from hubel.data.alike import near_pairs, thumbnails
 from hubel.data.copies import Copies, Copy, find_copies
 
-HARD = "scaled to 3/4 and back"  # 8×8 to 6×6 leaves little of a digit
+# 8×8 to 6×6 leaves little of a digit: half of these are found.
+LEAST = {kind: 0.4 if kind == "scaled to 3/4 and back" else 0.95 for kind in KINDS}
 
 
 def noise(count: int, *shape: int, seed: int = 0) -> np.ndarray:
@@ -35,16 +36,13 @@ def test_digits_as_they_are_give_less_than_one_false_alarm_in_a_hundred(digits: 
 
 
 def test_of_digits_changed_a_little_nineteen_in_twenty_are_found(digits: np.ndarray) -> None:
-    kinds = [kind for kind in KINDS if kind != HARD]
-    rows = np.random.default_rng(3).permutation(len(digits))[: 120 * len(kinds)]
-    chosen = rows.reshape(len(kinds), -1)
-    made = [plant(digits, some, kind) for kind, some in zip(kinds, chosen, strict=True)]
+    rows = np.random.default_rng(3).permutation(len(digits))[: 120 * len(KINDS)]
+    chosen = rows.reshape(len(KINDS), -1)
+    made = [plant(digits, some, kind) for kind, some in zip(KINDS, chosen, strict=True)]
     copies = search(digits, *made)
-    for number, (kind, some) in enumerate(zip(kinds, chosen, strict=True)):
+    for number, (kind, some) in enumerate(zip(KINDS, chosen, strict=True)):
         planted = len(digits) + number * len(some) + np.arange(len(some))
-        # 8×8 to 10×10 and back blurs away half of what tells such digits apart.
-        least = 0.9 if kind == "scaled to 5/4 and back" else 0.95
-        assert recall(copies, some, planted) >= least, kind
+        assert recall(copies, some, planted) >= LEAST[kind], kind
 
 
 def test_what_is_found_does_not_depend_on_how_images_lie_in_splits(digits: np.ndarray) -> None:

@@ -12,6 +12,7 @@ and its copy. So distances are measured against how far an image's unrelated nei
   of one is left unexplained by the other, by its Laplacian and by the Laplacian of that. The two
   explain what blurring and sharpening change, of one image and not of another; so what is left
   of scaled copies is next to nothing. This too is held against the image's unrelated neighbours.
+  Small images, whose copies may be further away than others, have more neighbours compared.
 
 The constants are chosen by `python -m benchmarks.audit`; docs/audit.md shows what they find.
 """
@@ -34,9 +35,12 @@ _SCALE_FLOOR = 0.25
 _INDISTINCT = 1e-3
 _CLOSE = 0.37  # coordinates that much closer than the scale are those of a copy …
 _CONFIRMED = 0.75  # … if the pixels do not deny it,
-_EXPLAINED = 0.3  # and so are pixels explained that well,
+_EXPLAINED = 0.36  # and so are pixels explained that well,
 _CANDIDATE = 0.95  # for pairs that the coordinates do not tell apart for sure.
-_NEAREST = 2
+_NEAREST = 2  # neighbours of every image are compared pixel by pixel,
+_PIXELS = 1024  # and of smaller images than that as many more as take the same work,
+_MOST = 16  # but not more than so many times as many, which are not …
+_WIDEST = 2.0  # … looked for further away than that, times as far.
 _FINE_SIDE = 32
 _ROWS = 1024
 _PAIRS = 4096
@@ -57,12 +61,16 @@ def near_pairs(parts: Sequence[np.ndarray], rows: np.ndarray) -> list[tuple[int,
     random = np.random.default_rng(0)
     sample = random.permutation(count)[:_SAMPLE]
     points = _coordinates(source, rows, sample)
-    scale, distant = _scales(points, sample)
+    scale, dimension, distant = _scales(points, sample)
+    height, width = source.parts[0].shape[1:3]
+    more = min(max(1, _PIXELS // (height * width)), _MOST)
+    # A ball of that dimension, in which so many times as many lie.
+    radius = _CANDIDATE * min(more ** (1 / dimension), _WIDEST)
     # Where ten others look the same, as of two pixels, nothing can be told.
     told = np.flatnonzero(scale > _INDISTINCT)
-    first, second, ratio = _candidates(points[told], scale[told])
+    first, second, ratio = _candidates(points[told], scale[told], radius)
     first, second = told[first], told[second]
-    kept = _decisive(first, second, ratio)
+    kept = _decisive(first, second, ratio, _NEAREST * more)
     first, second, close = first[kept], second[kept], ratio[kept] <= _CLOSE
     left = _unexplained(source, rows[first], rows[second])
     # No neighbour leaves more than 1 unexplained: the others need not be looked at.
@@ -145,8 +153,8 @@ def _coordinates(source: _Source, rows: np.ndarray, sample: np.ndarray) -> np.nd
     return points
 
 
-def _scales(points: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each image's scale (M,), and (M, 3) images that are about as far from it."""
+def _scales(points: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+    """Each image's scale (M,), the dimension, and (M, 3) images that are about as far from each."""
     neighbour = min(_NEIGHBOUR, max(1, (len(sample) - 1) // 3))
     distance = np.empty((len(points), neighbour + 1), np.float32)
     nearest = np.empty((len(points), neighbour + 1), np.int64)
@@ -170,14 +178,16 @@ def _scales(points: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, np.ndar
     scale *= (len(sample) / len(points)) ** (1 / dimension)
     scale = np.maximum(scale, _SCALE_FLOOR * np.median(scale))
     around = np.maximum(last - np.arange(3), 0)
-    return scale, np.take_along_axis(nearest, around, axis=1)
+    return scale, dimension, np.take_along_axis(nearest, around, axis=1)
 
 
-def _candidates(points: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs closer than a part of both scales, and their distance as a share of the smaller one."""
+def _candidates(
+    points: np.ndarray, scale: np.ndarray, share: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs closer than a share of both scales, and their distance in the smaller one."""
     # Sorted by the first coordinate, whatever may be close enough lies side by side.
     order = np.argsort(points[:, 0], kind="stable")
-    points, radius = points[order], _CANDIDATE * scale[order]
+    points, radius = points[order], share * scale[order]
     left, right = _left_sides(points, radius), _right_sides(points)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for start in range(0, len(points), _ROWS):
@@ -190,8 +200,8 @@ def _candidates(points: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.n
         kept = near < other
         near, other = near[kept], other[kept]
         distance = np.sqrt(((points[near] - points[other]) ** 2).sum(axis=1))
-        ratio = _CANDIDATE * distance / np.minimum(radius[near], radius[other])
-        kept = ratio <= _CANDIDATE
+        ratio = share * distance / np.minimum(radius[near], radius[other])
+        kept = ratio <= share
         found.append((order[near[kept]], order[other[kept]], ratio[kept]))
     none = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
     first, second, ratio = (np.concatenate(ones) for ones in zip(none, *found, strict=True))
@@ -211,14 +221,13 @@ def _right_sides(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points, np.ones_like(squares)[:, None], squares[:, None]], axis=1)
 
 
-def _decisive(first: np.ndarray, second: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+def _decisive(first: np.ndarray, second: np.ndarray, ratio: np.ndarray, nearest: int) -> np.ndarray:
     """Which pairs to compare pixel by pixel: close ones, and the nearest few of every image."""
     kept = ratio <= _CLOSE
     ends = np.concatenate([first, second])
     by_end = np.lexsort((np.tile(ratio, 2), ends))
     starts = np.searchsorted(ends[by_end], ends[by_end], side="left")
-    nearest = by_end[np.arange(len(ends)) - starts < _NEAREST] % max(1, len(first))
-    kept[nearest] = True
+    kept[by_end[np.arange(len(ends)) - starts < nearest] % max(1, len(first))] = True
     return np.flatnonzero(kept)
 
 

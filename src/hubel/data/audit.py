@@ -19,7 +19,7 @@ from hubel.data.loading import Progress, load
 __all__ = ["Audit", "audit"]
 
 # Raised whenever the search for copies changes, so that what an earlier one found is forgotten.
-_VERSION = 1
+_VERSION = 2
 # The search takes one unrelated pair in a hundred images for copies at most (docs/audit.md).
 _NEAR_SHARE = 0.01
 _SMALLEST_SIDE = 8
