@@ -124,6 +124,12 @@ def test_no_argument_is_answered_with_the_help(hubel: Hubel) -> None:
     )
 
 
+def test_the_list_of_commands_cuts_no_line_short(hubel: Hubel) -> None:
+    listed = hubel("--help").out.partition("Commands:")[2]
+    assert "check            Check a network: sizes, cost, and every mistake." in listed
+    assert "..." not in listed
+
+
 def test_help_is_data(hubel: Hubel) -> None:
     said = hubel("train", "--help")
     assert (said.status, said.err) == (0, "")

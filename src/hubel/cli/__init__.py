@@ -40,19 +40,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("check")(check.check)
-app.command("audit")(audit.audit)
-app.command("train")(train.train)
-app.command("diagnose")(diagnose.diagnose)
-app.command("show-batch")(show_batch.show_batch)
-app.command("search")(search.search)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("activations")(activations.activations)
-app.command("initialisations")(initialisations.initialisations)
-app.command("collapse")(collapse.collapse)
-app.command("info")(info.info)
-app.command("bench")(bench.bench)
+# One line each in the list of commands; `hubel COMMAND -h` prints the docstring.
+for _name, _run, _line in (
+    ("check", check.check, "Check a network: sizes, cost, and every mistake."),
+    ("audit", audit.audit, "Look for copies and broken images in a dataset."),
+    ("train", train.train, "Train a network on a folder of images."),
+    ("diagnose", diagnose.diagnose, "Look for faults in a run before it begins."),
+    ("show-batch", show_batch.show_batch, "Draw a batch exactly as the network sees it."),
+    ("search", search.search, "Find rates and sizes by many short trainings."),
+    ("evaluate", evaluate.evaluate, "Measure a model's accuracy on images."),
+    ("predict", predict.predict, "Name the most probable classes of images."),
+    ("activations", activations.activations, "Compare activation functions on images."),
+    ("initialisations", initialisations.initialisations, "Compare initialisations on images."),
+    ("collapse", collapse.collapse, "Make stacked linear layers the one they equal."),
+    ("info", info.info, "Tell what a model file holds."),
+    ("bench", bench.bench, "Time training and inference on this machine."),
+):
+    app.command(_name, short_help=_line)(_run)
 
 # What a wrong flag raises. Which package it lives in depends on Typer's version, this does not.
 _FlagError: type[Exception] = next(
