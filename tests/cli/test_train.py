@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -300,3 +301,35 @@ def test_a_diverging_run_says_where_and_keeps_what_was_good(hubel: Hubel, folder
         said.err,
     )
     assert load("runs/shapes-net/last.hubel", engine="reference")
+
+
+def test_a_recipe_says_the_command_that_it_is_short_for(hubel: Hubel, folder: Path) -> None:
+    said = hubel("train", folder, "--recipe", "fast", "--epochs", 2, "--no-preflight")
+    lines = said.err.splitlines()
+    command = lines[lines.index("Recipe fast, which is short for:") + 1].strip()
+    assert f"Run:  {Path.cwd() / 'runs' / 'shapes-fast'}" in lines
+    assert command.startswith(
+        "hubel train shapes --net 'conv2-8 gelu pool5 fc scale0.1' --epochs 2 "
+    )
+    for option in ("--optimizer muon", "--whiten", "--initialisation dirac", "--precision auto"):
+        assert option in command
+    program, *arguments = shlex.split(command)
+    assert program == "hubel"
+    assert hubel(*arguments, "--no-preflight", "--name", "again").status == 0
+    first, again = (load(Path("runs") / name / "best.hubel") for name in ("shapes-fast", "again"))
+    for name, array in first.parameters.items():
+        assert (array == again.parameters[name]).all(), name
+
+
+def test_a_recipe_trains_the_network_that_is_named(hubel: Hubel, folder: Path) -> None:
+    said = hubel("train", folder, "--recipe", "best", "--net", "fc8 relu fc", "-e", 1, "--lr", 0.01)
+    assert said.status == 0
+    assert "--net 'fc8 relu fc' --epochs 1 " in said.err
+    assert "--lr 0.01" in said.err
+    assert "--whiten" not in said.err
+
+
+def test_a_recipe_that_there_is_not_is_told_before_images_are_read(hubel: Hubel) -> None:
+    said = hubel("train", "nowhere", "--recipe", "slow")
+    assert said.status == 2
+    assert said.err == "hubel: recipe (--recipe) is 'slow', not one of fast, best\n"

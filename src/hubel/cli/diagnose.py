@@ -17,6 +17,7 @@ def diagnose(
     context: typer.Context,
     data: options.Data = None,
     net: options.Net = None,
+    recipe: options.Recipe = None,
     threads: options.Threads = None,
     gradient_check: Annotated[
         bool,

@@ -53,6 +53,7 @@ __all__ = [
     "Preflight",
     "Preprocess",
     "Quiet",
+    "Recipe",
     "Resize",
     "Resume",
     "Rotate",
@@ -84,6 +85,11 @@ Data: TypeAlias = Annotated[
 Net: TypeAlias = Annotated[
     str | None,
     _option("The network: text, a .hub file, or a shipped name; else one that suits."),
+]
+
+Recipe: TypeAlias = Annotated[
+    str | None,
+    _option("fast or best: the net and all choices that are not given, from what was measured."),
 ]
 
 # How it is trained: each bears the name of a field of the settings.
@@ -277,7 +283,7 @@ MODEL: Mapping[str, Any] = MappingProxyType(
 """What is trained, on which images."""
 
 # What a run that goes on has already; its threads may be others.
-_FIXED = ("data", "net", "name", "out", *(name for name in MODEL if name != "threads"))
+_FIXED = ("data", "net", "recipe", "name", "out", *(name for name in MODEL if name != "threads"))
 
 
 def takes(*tables: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hubel.cli import report
+from hubel.cli.command import train_command
 from hubel.cli.terminal import reading, say
-from hubel.cli.values import image_size
+from hubel.cli.values import VAL_FRACTION, image_size
 from hubel.data import load as load_data
 from hubel.data.dataset import Dataset
 from hubel.errors import FormatError, UsageError, reason
@@ -18,14 +19,11 @@ from hubel.model import Model
 from hubel.network import Network
 from hubel.notation.named import Header, find, read_header
 from hubel.notation.parse import parse
-from hubel.train.recipes import CHOICES, default_net
+from hubel.train.recipes import Recipe, check_recipe, recipe, usual
 from hubel.train.run import SETTINGS
 from hubel.train.settings import Settings, settings
 
-__all__ = ["VAL_FRACTION", "Prepared", "Source", "flag", "kept", "prepared", "source_of"]
-
-VAL_FRACTION = 0.1
-"""The share of the training images that is set aside where there are no others."""
+__all__ = ["Prepared", "Source", "kept", "prepared", "source_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +75,7 @@ class Prepared:
     precision: str
     data: Dataset
     name: str
+    recipe: str | None
     chosen: Settings
     source: Source
 
@@ -86,6 +85,15 @@ class Prepared:
             report.engine_line(self.model, self.engine, self.precision),
             *report.data_lines(self.data),
             *report.net_lines(self.model.network, self.name),
+        )
+        if self.recipe is not None:
+            say(f"Recipe {self.recipe}, which is short for:", f"  {self._command()}")
+
+    def _command(self) -> str:
+        model = self.model
+        net = " ".join(model.network.text.split())
+        return train_command(
+            self.source, net, self.chosen, self.engine, self.precision, model.initialisation
         )
 
 
@@ -98,31 +106,47 @@ def prepared(
             "there is nothing to train on",
             hint="name a folder of class folders, or try: hubel train digits",
         )
-    usual: Mapping[str, Any] = {}
-    if "net" not in fixed and not {"optimizer", "lr"} & choices.keys():
-        usual = CHOICES
-    chosen = settings(**{"val_fraction": VAL_FRACTION, **usual, **choices})
-    text, name = "", report.DEFAULT
+    named = fixed.get("recipe")
+    if named is not None:
+        check_recipe(named)
+    text, name = "", named or report.DEFAULT
     if "net" in fixed:
         text, name = find(fixed["net"])
         name = Path(name).stem or "net"
         parse(text)
-    source = source_of(fixed, read_header(text), chosen)
+    loading = {"val_fraction": VAL_FRACTION, **choices}
+    source = source_of(fixed, read_header(text), settings(**loading))
     data = source.load(quiet)
+    made = _recipe(data, choices, fixed, text)
+    chosen = settings(**{**made.choices, **loading})
     height, width, depth = data.train.images.shape[1:]
-    network = Network(text or default_net(height, width), (height, width, depth), len(data.classes))
-    engine, precision = fixed.get("engine", "native"), fixed.get("precision")
+    network = Network(made.net, (height, width, depth), len(data.classes))
+    engine, precision = fixed.get("engine", "native"), fixed.get("precision", made.precision)
     model = Model(
         network,
         seed=chosen.seed,
         engine=engine,
-        precision=precision or "float32",
+        precision=precision,
         threads=threads,
-        initialisation=fixed.get("initialisation", "he"),
+        initialisation=fixed.get("initialisation", made.initialisation),
         classes=data.classes,
         resize=source.resize,
     )
-    return Prepared(model, engine, precision or "", data, name, chosen, source)
+    return Prepared(model, engine, precision, data, name, named, chosen, source)
+
+
+def _recipe(
+    data: Dataset, choices: Mapping[str, Any], fixed: Mapping[str, Any], net: str
+) -> Recipe:
+    """What stands in for all that was not given: the recipe asked for, or what is usual."""
+    if "recipe" in fixed:
+        made = recipe(fixed["recipe"], data)
+    else:
+        height, width, _ = data.train.images.shape[1:]
+        made = usual(height, width)
+        if net or {"optimizer", "lr"} & choices.keys():
+            made = replace(made, choices={})
+    return made.around(net) if net else made
 
 
 def source_of(fixed: Mapping[str, Any], header: Header, chosen: Settings) -> Source:
@@ -162,8 +186,3 @@ def kept(folder: Path) -> tuple[dict[str, Any], Source]:
     except (TypeError, ValueError) as error:
         raise FormatError(f"these are no settings of a run: {error}", where=str(path)) from error
     return found, source
-
-
-def flag(key: str) -> str:
-    """The option of the command line that sets a choice."""
-    return f"--{key.replace('_', '-')}"

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,17 @@ import numpy as np
 
 from hubel import __version__
 from hubel.cli import report
-from hubel.cli.preparing import VAL_FRACTION, Source, flag, source_of
+from hubel.cli.command import nearby, train_command
+from hubel.cli.preparing import Source, source_of
 from hubel.cli.terminal import has_color, interruptible, is_terminal, say
-from hubel.cli.values import print_json
+from hubel.cli.values import VAL_FRACTION, flag, print_json
 from hubel.data.dataset import Dataset
 from hubel.errors import FormatError, UsageError
 from hubel.model import load
 from hubel.notation.named import find, read_header
 from hubel.train.metrics import Evaluation
 from hubel.train.run import BEST, write_json, write_text, writing
-from hubel.train.settings import Settings, settings
+from hubel.train.settings import settings
 from hubel.trials.events import SearchEnded, SearchEvent, Trial, winner
 from hubel.trials.plan import Plan, from_dict, settings_of
 from hubel.trials.search import kept_settings, prepare_search, resume_search, trials_in
@@ -228,34 +229,11 @@ def _result_lines(run: Search, best: Trial, test: Evaluation | None, command: st
 
 def _command(run: Search, best: Trial) -> str:
     """The command line that trains a trial's model again, to the same bits."""
-    chosen, usual = settings_of(run.plan, best.stage - 1, best.numbers), Settings()
-    parts = ["hubel", "train", _nearby(run.source.source), "--net", _net(run, best)]
-    for field in fields(Settings):
-        value, default = getattr(chosen, field.name), getattr(usual, field.name)
-        if field.name == "val_fraction":
-            default = VAL_FRACTION
-        if field.name in ("epochs", "lr") or value != default:
-            parts += _option(field.name, value)
-    source = run.source
-    if source.size is not None:
-        parts += _option("size", "x".join(map(str, source.size)))
-    for name, value, default in (
-        ("channels", source.channels, None),
-        ("resize", source.resize, "squash"),
-        ("data_dir", source.data_dir, None),
-        ("engine", run.plan.engine, "native"),
-        ("precision", run.plan.precision, "float32"),
-        ("initialisation", run.plan.initialisation, "he"),
-    ):
-        if value != default:
-            parts += _option(name, value)
-    return shlex.join(parts)
-
-
-def _option(name: str, value: object) -> list[str]:
-    if value is True:
-        return [flag(name)]
-    return [flag(name), "none" if value is None else str(value)]
+    chosen = settings_of(run.plan, best.stage - 1, best.numbers)
+    plan = run.plan
+    return train_command(
+        run.source, _net(run, best), chosen, plan.engine, plan.precision, plan.initialisation
+    )
 
 
 def _net(run: Search, best: Trial) -> str:
@@ -266,12 +244,4 @@ def _net(run: Search, best: Trial) -> str:
     path = run.folder / _NET
     with writing(run.folder):
         write_text(path, best.net)
-    return _nearby(str(path))
-
-
-def _nearby(path: str) -> str:
-    """A path as it is called from the working folder, where it lies below it."""
-    whole = Path(path).resolve()
-    if not whole.exists() or not whole.is_relative_to(Path.cwd()):
-        return path
-    return str(whole.relative_to(Path.cwd()))
+    return nearby(str(path))

@@ -14,9 +14,9 @@ from typing import Any
 from hubel import __version__
 from hubel.cli import report
 from hubel.cli.honest import Comparison, compared
-from hubel.cli.preparing import Prepared, Source, flag, kept, prepared
+from hubel.cli.preparing import Prepared, Source, kept, prepared
 from hubel.cli.terminal import has_color, interruptible, is_terminal, say
-from hubel.cli.values import print_json
+from hubel.cli.values import flag, print_json
 from hubel.data.audit import Audit, audit
 from hubel.data.dataset import Dataset
 from hubel.errors import UsageError

@@ -17,6 +17,7 @@ def show_batch(
     context: typer.Context,
     data: options.Data = None,
     net: options.Net = None,
+    recipe: options.Recipe = None,
     epoch: Annotated[int, typer.Option(min=1, help="The epoch, from 1 on.")] = 1,
     step: Annotated[int, typer.Option(min=1, help="The step in it, from 1 on.")] = 1,
     count: Annotated[int, typer.Option(min=1, help="How many of its images to draw.")] = 16,

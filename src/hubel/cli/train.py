@@ -14,6 +14,7 @@ def train(
     context: typer.Context,
     data: options.Data = None,
     net: options.Net = None,
+    recipe: options.Recipe = None,
     threads: options.Threads = None,
     name: options.Name = None,
     out: options.Out = None,

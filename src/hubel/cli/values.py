@@ -9,7 +9,19 @@ from pathlib import Path
 from hubel.errors import UsageError
 from hubel.train.run import BEST
 
-__all__ = ["duration", "image_size", "input_size", "model_file", "new_file", "print_json"]
+__all__ = [
+    "VAL_FRACTION",
+    "duration",
+    "flag",
+    "image_size",
+    "input_size",
+    "model_file",
+    "new_file",
+    "print_json",
+]
+
+VAL_FRACTION = 0.1
+"""The share of the training images that is set aside where there are no others."""
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
@@ -77,3 +89,8 @@ def print_json(content: object) -> None:
     import json
 
     print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def flag(key: str) -> str:
+    """The option of the command line that sets a choice."""
+    return f"--{key.replace('_', '-')}"

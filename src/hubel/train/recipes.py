@@ -1,20 +1,147 @@
-"""A network for images of any size, where none is named: the lecture's pattern, as deep as fits."""
+"""What suits images where nothing is chosen, and recipes: a network and all choices in one word."""
 
 from __future__ import annotations
 
-__all__ = ["CHOICES", "default_net"]
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-CHOICES = {"optimizer": "adam", "lr": 0.003}
-"""What such a network, with batch normalisation throughout, learns best with in a few epochs."""
+from hubel.data.dataset import Dataset
+from hubel.errors import UsageError
 
+__all__ = ["RECIPES", "Recipe", "check_recipe", "default_net", "recipe", "usual", "whitened_net"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A network, and what goes with it: `choices` are fields of the settings of training."""
+
+    net: str
+    choices: Mapping[str, Any]
+    initialisation: str = "he"
+    precision: str = "float32"
+
+    def around(self, net: str) -> Recipe:
+        """The same choices for another network, whose first filters may not be made from images."""
+        others = {name: value for name, value in self.choices.items() if name != "whiten"}
+        return replace(self, net=net, choices=others)
+
+
+@dataclass(frozen=True, slots=True)
+class _Effort:
+    """How wide a recipe's network is, and how often it sees each of many images."""
+
+    filters: int
+    epochs: int
+
+
+_EFFORTS = {"fast": _Effort(filters=32, epochs=10), "best": _Effort(filters=64, epochs=14)}
+
+RECIPES = tuple(_EFFORTS)
+"""The recipes by name: `fast` reaches most of what `best` does, in a fraction of the time."""
+
+# Larger images are first made four times smaller, which keeps training on a CPU affordable.
+_LARGE = 64
 _WIDEST = 256
+
+_BATCH, _FEWEST_BATCHES = 256, 8
+# Few images are seen more often, until there are so many steps, but not more often than this.
+_FEWEST_STEPS, _MOST_EPOCHS = 1000, 100
+# Maps are pooled until they are smaller than this, and the filters become four times as many once.
+_POOLED, _WIDER = 6, 4
+
+
+def usual(height: int, width: int) -> Recipe:
+    """What is taken where no recipe is named: `default_net`, and what it learns well with.
+
+    >>> usual(28, 28).choices
+    {'optimizer': 'adam', 'lr': 0.003}
+    """
+    return Recipe(default_net(height, width), {"optimizer": "adam", "lr": 0.003})
+
+
+def check_recipe(name: str) -> None:
+    """Raise UsageError where there is no recipe of a name."""
+    if name not in _EFFORTS:
+        raise UsageError(f"recipe (--recipe) is {name!r}, not one of {', '.join(RECIPES)}")
+
+
+def recipe(name: str, data: Dataset) -> Recipe:
+    """The recipe of a name for the images of a data set, after Jordan 2024.
+
+    That is filters which whiten, a start near the identity, Muon, smooth labels, a mean of weights,
+    mirror images in turn and several views at the end ("94% on CIFAR-10 in 3.29 Seconds on a Single
+    GPU"). Grey images, which are often writing, are not mirrored. Raises UsageError for a name that
+    is none.
+
+    >>> from hubel.data import load
+    >>> made = recipe("fast", load("digits"))
+    >>> made.choices["epochs"], made.choices["optimizer"], made.choices["flip"]
+    (100, 'muon', False)
+    """
+    check_recipe(name)
+    effort = _EFFORTS[name]
+    images, (height, width, depth) = len(data.train), data.train.images.shape[1:]
+    batch = max(1, min(_BATCH, images // _FEWEST_BATCHES))
+    epochs = max(effort.epochs, math.ceil(_FEWEST_STEPS * batch / images))
+    mirrored = depth == 3
+    return Recipe(
+        whitened_net(height, width, depth, effort.filters),
+        {
+            "epochs": min(epochs, _MOST_EPOCHS),
+            "batch_size": batch,
+            "optimizer": "muon",
+            "lr": 0.1,
+            "momentum": 0.6,
+            "bias_lr_factor": 16.0,
+            "label_smoothing": 0.2,
+            "schedule": "triangle",
+            "average": 0.98,
+            "whiten": True,
+            "flip": mirrored,
+            "crop": 2,
+            "border": "reflect",
+            "tta": "crops" if mirrored else "none",
+        },
+        initialisation="dirac",
+        precision="auto",
+    )
+
+
+def whitened_net(height: int, width: int, depth: int, filters: int) -> str:
+    """A first layer that may whiten, then CONV-POOL-BN-GELU CONV-BN-GELU until the maps are small.
+
+    As Jordan 2024, for images of any size. All filters but those of the first such stage are four
+    times as many.
+
+    >>> print(whitened_net(32, 32, 3, 64))
+    conv2-24 gelu
+    conv3-64p1 pool2~ bn gelu conv3-64p1 bn gelu
+    conv3-256p1 pool2~ bn gelu conv3-256p1 bn gelu
+    conv3-256p1 pool2~ bn gelu conv3-256p1 bn gelu
+    pool3 fc scale0.1
+    """
+    if min(height, width) > _LARGE:
+        lines = [f"conv4-{16 * depth}s4~ gelu"]
+        height, width = height // 4, width // 4
+    else:
+        # A window has half as many numbers: each direction comes with both signs.
+        lines = [f"conv2-{8 * depth} gelu"]
+        height, width = height - 1, width - 1
+    wide = filters
+    while min(height, width) >= _POOLED:
+        lines.append(f"conv3-{wide}p1 pool2~ bn gelu conv3-{wide}p1 bn gelu")
+        height, width, wide = height // 2, width // 2, _WIDER * filters
+    size = f"{height}" if height == width else f"{height}x{width}"
+    return "\n".join([*lines, f"pool{size} fc scale0.1"])
 
 
 def default_net(height: int, width: int) -> str:
     """CONV-BN-RELU twice, then pooling, again and again until the maps are small, then FC.
 
     Filters double at each stage, from 32 to 256. Large images are first made four times smaller,
-    as ResNet does (He 2015), which keeps training on a CPU affordable.
+    as ResNet does (He 2015).
 
     >>> print(default_net(28, 28))
     conv3-32p1 bn relu conv3-32p1 bn relu pool2
@@ -23,7 +150,7 @@ def default_net(height: int, width: int) -> str:
     fc
     """
     lines = []
-    if min(height, width) > 64:
+    if min(height, width) > _LARGE:
         lines.append("conv7-32s2p3~ bn relu pool2~")
         height, width = (height + 1) // 4, (width + 1) // 4
     filters = 32
