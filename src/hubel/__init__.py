@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hubel.study.collapse import Collapsed, collapse
     from hubel.train.events import Ended, EpochDone, Started, StepDone, Validating, Verdict
     from hubel.train.preflight.gradient import gradient_check
+    from hubel.train.recipes import Recipe, recipe
     from hubel.train.settings import Settings
     from hubel.trials.search import resume_search, search
 
@@ -33,6 +34,7 @@ __all__ = [
     "Network",
     "NetworkError",
     "Preprocess",
+    "Recipe",
     "Settings",
     "Started",
     "StepDone",
@@ -44,6 +46,7 @@ __all__ = [
     "collapse",
     "gradient_check",
     "load",
+    "recipe",
     "resume_search",
     "search",
 ]
@@ -69,6 +72,7 @@ _HOMES = {
         "Verdict",
     ),
     "hubel.train.preflight.gradient": ("gradient_check",),
+    "hubel.train.recipes": ("Recipe", "recipe"),
     "hubel.train.settings": ("Settings",),
     "hubel.trials.search": ("resume_search", "search"),
 }
