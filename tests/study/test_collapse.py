@@ -101,8 +101,8 @@ def test_one_layer_is_told_with_its_cost_and_its_dropout() -> None:
 
 
 def test_a_layer_that_would_be_too_large_stays_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hubel.study.collapse.LARGEST", 100)
-    monkeypatch.setattr("hubel.study.affine.LARGEST", 100)
+    monkeypatch.setattr("hubel.study.collapse.merging.LARGEST", 100)
+    monkeypatch.setattr("hubel.study.collapse.affine.LARGEST", 100)
     result = collapse("conv3-2 conv3-3 relu conv1-2 fc4 relu fc5 fc6", (8, 8, 2))
     assert result.network.text == "conv3-2 conv3-3 relu conv1-2 fc4 relu fc6"
     assert [kept.reason for kept in result.kept] == [

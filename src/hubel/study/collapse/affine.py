@@ -16,6 +16,7 @@ __all__ = [
     "LARGEST",
     "Affine",
     "ApartError",
+    "Numbers",
     "as_layer",
     "beside",
     "compose",
