@@ -58,8 +58,10 @@ print(*sorted(sys.modules))
         "hubel.data.preprocess",
         "hubel.train.arrays",
         "hubel.train.checkpoint",
+        "hubel.train.forward",
         "hubel.train.initialise",
         "hubel.train.losses",
+        "hubel.train.prepared",
     }
     assert not {"hubel.graph.fixes", "hubel.graph.edits", "hubel.graph.summary"} & ours
 

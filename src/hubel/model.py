@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
 from functools import cached_property
 from math import prod
 from textwrap import shorten
@@ -21,15 +20,14 @@ from hubel.engine import Array
 from hubel.errors import DataError, FormatError, HubelError, UsageError
 from hubel.graph import modes
 from hubel.graph.op import Graph, Value
-from hubel.graph.ops.loss import CrossEntropy
 from hubel.graph.shape import describe
 from hubel.network import Network
 from hubel.train import arrays, checkpoint
 from hubel.train.arrays import Classes
 from hubel.train.checkpoint import Saved, TrainingState
+from hubel.train.forward import Forward
 from hubel.train.initialise import SEEDS, initial
 from hubel.train.losses import softmax
-from hubel.variation import Variation
 
 # What only training and scoring need is imported where they begin: a saved model that predicts one
 # image would spend more time on it than on anything of its own.
@@ -85,7 +83,7 @@ class Model:
             raise UsageError(f"the network is for {describe(net.input)}, not {describe(input)}")
         if not 0 <= seed < SEEDS:
             raise UsageError(f"seed is {seed}, not at least 0 and below 2**64")
-        names = _named(net, classes)
+        names = arrays.class_names(net, classes)
         self._begin(net, names, seed, initialisation, resize, engine, precision, threads)
         for name, array in initial(net.built.parameters, initialisation, seed).items():
             self.session.write(name, array)
@@ -111,7 +109,7 @@ class Model:
         self.precision = engines.settled(precision, engine)
         self.resize: Resize = resize
         self.preprocess: Preprocess | None = None
-        self._rotates: tuple[Preprocess, Callable[..., Array]] | None = None
+        self._last_forward: Forward | None = None
         self.settings: Settings | None = None
         self.progress: Progress | None = None
         self._fingerprint = ""
@@ -152,20 +150,15 @@ class Model:
         from hubel.train.settings import settings
 
         chosen = self._resumed(choices) if resume else settings(**{"seed": self.seed, **choices})
-        names, training, held_out = self._given(x, y, validation, classes, chosen)
+        names, training, held_out = self._handed_over(x, y, validation, classes, chosen)
         fingerprint = arrays.fingerprint(training, held_out, names)
-        progress, preprocess = None, self.preprocess
-        if resume:
-            if fingerprint != self._fingerprint:
-                raise DataError(
-                    "the images, their classes or their order are not those of the run",
-                    hint="resume with the same data, or start a new run on this one",
-                )
-            progress = self.progress
-        elif chosen.preprocess is None:
-            preprocess = None
-        else:
-            preprocess = preprocessing.fit(training.images, chosen.preprocess)
+        if resume and fingerprint != self._fingerprint:
+            raise DataError(
+                "the images, their classes or their order are not those of the run",
+                hint="resume with the same data, or start a new run on this one",
+            )
+        progress = self.progress if resume else None
+        preprocess = self.preprocess if resume else _measured(training, chosen)
         graph = self.network.graph
         events = fit.train(self.session, graph, training, held_out, preprocess, chosen, progress)
 
@@ -197,17 +190,14 @@ class Model:
         from hubel.train.settings import settings
 
         chosen = settings(**{"seed": self.seed, **choices})
-        _, training, held_out = self._given(x, y, validation, classes, chosen)
-        preprocess = None
-        if chosen.preprocess is not None:
-            preprocess = preprocessing.fit(training.images, chosen.preprocess)
+        _, training, held_out = self._handed_over(x, y, validation, classes, chosen)
         subject = Subject(
             self.session,
             self.network.graph,
             self._inference,
             training,
             held_out,
-            preprocess,
+            _measured(training, chosen),
             chosen,
             self._kept_slots(),
         )
@@ -272,10 +262,10 @@ class Model:
     def activations(self, x: ArrayLike, batch_size: int = _BATCH) -> dict[str, Array]:
         """What every layer makes of the images in inference mode, (N, H, W, C) or (N, outputs)."""
         sources, graph = self._layers
-        made = self._run(graph, x, batch_size) if graph.outputs else {}
+        made = self._forward.run(graph, x, batch_size) if graph.outputs else {}
         if "input" in sources.values():
             images = arrays.as_images(x, self.network.input, least=0)
-            made["input"] = np.array(self._prepared(images))  # may be the caller's own
+            made["input"] = np.array(self._forward.prepared(images))  # may be the caller's own
         return {layer: made[source] for layer, source in sources.items()}
 
     def gradients(self, x: ArrayLike, y: Classes) -> tuple[float, dict[str, Array]]:
@@ -288,7 +278,7 @@ class Model:
         split = arrays.as_split(x, y, self.network.input, self.classes)
         gradients, graph = self._gradients
         results = self.session.run(
-            graph, {"input": self._prepared(split.images), "labels": split.labels}
+            graph, {"input": self._forward.prepared(split.images), "labels": split.labels}
         )
         return float(results["loss"]), {name: results[made] for name, made in gradients.items()}
 
@@ -376,7 +366,7 @@ class Model:
                     raise UsageError(f"the optimizer's {name} is missing or has another shape")
                 self.session.write(name, array)
 
-    def _given(
+    def _handed_over(
         self,
         x: ArrayLike | Dataset,
         y: Classes | None,
@@ -384,33 +374,19 @@ class Model:
         classes: Sequence[str] | None,
         chosen: Settings,
     ) -> tuple[tuple[str, ...], Split, Split | None]:
-        """The names of the classes, what is trained on and what is validated on, checked."""
-        from hubel.data.dataset import Dataset
-
-        if isinstance(x, Dataset):
-            if y is not None or validation is not None or classes is not None:
-                raise UsageError("a Dataset brings its own classes and validation images")
-            names = _named(self.network, x.classes)
-            arrays.as_images(x.train.images, self.network.input)
-            return names, x.train, x.validation if len(x.validation) else None
-        if y is None:
-            raise UsageError("the classes of the images are missing", hint="train(x, y)")
-        given = arrays.names_in(y) if classes is None and not self.settings else classes
-        names = self.classes if given is None else _named(self.network, given)
-        size = self.network.input
-        training, held_out = arrays.as_split(x, y, size, names), None
-        if validation is not None:
-            if len(validation) != 2:
-                raise UsageError(
-                    f"validation has {len(validation)} parts", hint="give (images, classes)"
-                )
-            held_out = arrays.as_split(*validation, size, names)
-        elif chosen.val_fraction:
-            training, held_out = arrays.held_out(training, chosen.val_fraction, chosen.seed)
-        return names, training, held_out
+        return arrays.handed_over(
+            x,
+            y,
+            validation,
+            classes,
+            network=self.network,
+            known=self.classes,
+            trained=self.settings is not None,
+            chosen=chosen,
+        )
 
     def _resumed(self, choices: Mapping[str, Any]) -> Settings:
-        from hubel.train.settings import EXTENDABLE, names, settings
+        from hubel.train.settings import resumed
 
         if self.settings is None or self.progress is None:
             raise UsageError("there is no run to resume: this model was never trained")
@@ -419,23 +395,7 @@ class Model:
                 "this model was saved without what the optimizer keeps: no run can go on from it",
                 hint="resume from the run's last.hubel",
             )
-        kept = asdict(self.settings)
-        if "freeze" in choices:
-            choices = {**choices, "freeze": names(choices["freeze"])}
-        changed = [
-            name
-            for name, given in choices.items()
-            if name not in EXTENDABLE and (name not in kept or given != kept[name])
-        ]
-        if changed:
-            before = ", ".join(f"{name} {kept.get(name)}" for name in changed)
-            after = ", ".join(f"{name} {choices[name]}" for name in changed)
-            raise UsageError(
-                f"a resumed run keeps its choices: it began with {before}, not {after}",
-                hint=f"only {', '.join(sorted(EXTENDABLE))} may change; else start a new run",
-            )
-        # A limit of time is that of one sitting; epochs and patience are those of the whole run.
-        chosen = settings(**{**kept, "time": None, **choices})
+        chosen = resumed(self.settings, choices)
         if chosen.epochs < self.progress.epoch:
             raise UsageError(f"the run has {self.progress.epoch} epochs behind it already")
         return chosen
@@ -453,6 +413,15 @@ class Model:
                 self.progress = error.progress
                 raise
 
+    @property
+    def _forward(self) -> Forward:
+        """One for as long as a preprocessing stays: its matrix lies in a session of its own."""
+        last = self._last_forward
+        if last and last.session is self.session and last.preprocess is self.preprocess:
+            return last
+        self._last_forward = Forward(self.session, self.network.input, self.preprocess)
+        return self._last_forward
+
     # An engine keeps what it prepared for a graph as long as it meets the very same one again.
 
     @cached_property
@@ -463,20 +432,12 @@ class Model:
     def _layers(self) -> tuple[dict[str, str], Graph]:
         """The value that is each layer's output in inference, and the graph that gives them all."""
         layers = [placed.name for placed in self.network.built.layers]
-        inference = modes.for_inference(self.network.graph, layers)
-        # A dropout layer passes on what it is given, so that several layers may share one output.
-        outputs = tuple(dict.fromkeys(name for name in inference.outputs if name != "input"))
-        sources = dict(zip(layers, inference.outputs, strict=True))
-        return sources, replace(inference, outputs=outputs)
+        return modes.with_layers(self.network.graph, layers)
 
     @cached_property
     def _gradients(self) -> tuple[dict[str, str], Graph]:
         """The value that is the gradient by each parameter and "input", and the graph of them."""
-        scores = modes.without_dropout(self.network.graph)
-        graph = modes.with_loss(scores, "softmax_cross_entropy", CrossEntropy())
-        wrt = [*(value.name for value in graph.with_role("parameter")), "input"]
-        graded = modes.without_updates(modes.with_gradients(graph, wrt))
-        return dict(zip(wrt, graded.outputs[len(graph.outputs) :], strict=True)), graded
+        return modes.with_all_gradients(self.network.graph)
 
     def _kept(self) -> dict[str, Value]:
         graph = self.network.graph
@@ -490,45 +451,15 @@ class Model:
         return {value.name: value for value in whole.with_role("slot")}
 
     def _scores(self, x: ArrayLike, batch_size: int, view: View | None = None) -> Array:
-        (scores,) = self._run(self._inference, x, batch_size, view).values()
+        (scores,) = self._forward.run(self._inference, x, batch_size, view).values()
         return scores.reshape(len(scores), prod(scores.shape[1:]))
 
-    def _prepared(self, images: NDArray[Any], view: View | None = None) -> Array:
-        if self.preprocess is None and images.dtype == np.float32 and view is None:
-            return images
-        indices = np.arange(len(images))
-        factors = preprocessing.factors(self.preprocess, images)
-        seen = None if view is None else Variation(view.places(*images.shape[:3]))
-        return self._assembler()(images, indices, seen, factors)
 
-    def _assembler(self) -> Callable[..., Array]:
-        """The engine's assembly; for a preprocessing with a matrix made once, and then kept."""
-        if self.preprocess is None or self.preprocess.matrix is None:
-            return self.session.assemble
-        if self._rotates is None or self._rotates[0] is not self.preprocess:
-            from hubel.train.prepared import assembler
-
-            self._rotates = self.preprocess, assembler(self.session, self.preprocess)
-        return self._rotates[1]
-
-    def _run(
-        self, graph: Graph, x: ArrayLike, batch_size: int, view: View | None = None
-    ) -> dict[str, Array]:
-        if batch_size < 1:
-            raise UsageError(f"batch_size is {batch_size}, at least 1 is needed")
-        images = arrays.as_images(x, self.network.input, least=0)
-        count = len(images)
-        if not count:  # one image that nobody sees gives the shapes
-            images = np.zeros((1, *self.network.input), np.float32)
-        parts = [
-            self.session.run(
-                graph, {"input": self._prepared(images[start : start + batch_size], view)}
-            )
-            for start in range(0, len(images), batch_size)
-        ]
-        if len(parts) == 1:
-            return {name: made[:count] for name, made in parts[0].items()}
-        return {name: np.concatenate([part[name] for part in parts]) for name in graph.outputs}
+def _measured(training: Split, chosen: Settings) -> Preprocess | None:
+    """The preprocessing that was chosen, as the images that are trained on have it."""
+    if chosen.preprocess is None:
+        return None
+    return preprocessing.fit(training.images, chosen.preprocess)
 
 
 def load(
@@ -542,7 +473,7 @@ def load(
     saved = checkpoint.read(path)
     try:
         network = Network(saved.net, input=saved.input, classes=len(saved.classes), fit=saved.fit)
-        classes = _named(network, saved.classes)
+        classes = arrays.class_names(network, saved.classes)
     except HubelError as error:
         raise _misfit(path, error) from error
     # Nothing is drawn that the file's weights would replace at once.
@@ -570,20 +501,3 @@ def _misfit(path: str | os.PathLike[str], error: HubelError) -> FormatError:
         where=os.fspath(path),
         hint="it was not written by Hubel, or changed since: take another copy",
     )
-
-
-def _named(network: Network, names: Sequence[str] | None) -> tuple[str, ...]:
-    (scores,) = network.graph.outputs
-    count = prod(network.graph[scores].shape)
-    if names is None:
-        return tuple(map(str, range(count)))
-    named = tuple(map(str, names))
-    if len(named) != count:
-        raise UsageError(
-            f"there are {len(named)} classes, and the network has {count} outputs",
-            hint="write fc without a number, and it has as many outputs as there are classes",
-        )
-    if len(set(named)) < count:
-        twice = sorted({name for name in named if named.count(name) > 1})
-        raise UsageError(f"two classes are called {', '.join(twice)}")
-    return named

@@ -9,7 +9,7 @@ from typing import Any
 
 from hubel.graph.differentiate import differentiate, prune
 from hubel.graph.op import Graph, Node, Value
-from hubel.graph.ops.loss import Penalty
+from hubel.graph.ops.loss import CrossEntropy, Penalty
 from hubel.graph.ops.update import Average, Clip
 from hubel.graph.verify import verify
 from hubel.records import dataclass
@@ -18,7 +18,9 @@ __all__ = [
     "Update",
     "decays",
     "for_inference",
+    "with_all_gradients",
     "with_gradients",
+    "with_layers",
     "with_loss",
     "with_settled",
     "with_updates",
@@ -32,6 +34,18 @@ def for_inference(graph: Graph, outputs: Sequence[str] | None = None) -> Graph:
     settled = without_dropout(graph, outputs)
     nodes = tuple(_settled(node) if node.op == "batch_norm" else node for node in settled.nodes)
     return verify(prune(Graph(settled.values, nodes, settled.outputs)))
+
+
+def with_layers(graph: Graph, layers: Sequence[str]) -> tuple[dict[str, str], Graph]:
+    """The value that is each layer's output in inference, and the graph that gives them all.
+
+    That of a dropout layer in front is "input", which is no output of the graph.
+    """
+    inference = for_inference(graph, layers)
+    # A dropout layer passes on what it is given, so that several layers may share one output.
+    outputs = tuple(dict.fromkeys(name for name in inference.outputs if name != "input"))
+    sources = dict(zip(layers, inference.outputs, strict=True))
+    return sources, replace(inference, outputs=outputs)
 
 
 def without_dropout(graph: Graph, outputs: Sequence[str] | None = None) -> Graph:
@@ -106,6 +120,18 @@ def with_loss(graph: Graph, op: str, attributes: Any = None) -> Graph:
 def with_gradients(graph: Graph, wrt: Sequence[str]) -> Graph:
     """A graph with a loss, and after its outputs the gradient of the loss by each of `wrt`."""
     return differentiate(graph, "losses", wrt)
+
+
+def with_all_gradients(graph: Graph) -> tuple[dict[str, str], Graph]:
+    """The value that is the gradient by each parameter and "input", and the graph of them.
+
+    They are those of the mean softmax cross-entropy, its first output, in a training step that
+    drops nothing and updates nothing.
+    """
+    loss = with_loss(without_dropout(graph), "softmax_cross_entropy", CrossEntropy())
+    wrt = [*(value.name for value in loss.with_role("parameter")), "input"]
+    graded = without_updates(with_gradients(loss, wrt))
+    return dict(zip(wrt, graded.outputs[len(loss.outputs) :], strict=True)), graded
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from math import prod
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hubel.data.dataset import Split
+from hubel.data.dataset import Dataset, Split
 from hubel.errors import DataError, UsageError
 from hubel.graph.shape import describe
 
-__all__ = ["Classes", "as_images", "as_labels", "as_split", "fingerprint", "held_out", "names_in"]
+if TYPE_CHECKING:
+    from hubel.network import Network
+    from hubel.train.settings import Settings
+
+__all__ = [
+    "Classes",
+    "as_images",
+    "as_labels",
+    "as_split",
+    "class_names",
+    "fingerprint",
+    "handed_over",
+    "held_out",
+    "names_in",
+]
 
 Classes: TypeAlias = Sequence[int] | Sequence[str] | NDArray[Any]
 
@@ -52,6 +67,24 @@ def names_in(given: Classes) -> tuple[str, ...] | None:
     return tuple(np.unique(labels).tolist()) if labels.dtype.kind in "US" else None
 
 
+def class_names(network: Network, names: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the scores, by default their numbers; raises UsageError where they misfit."""
+    (scores,) = network.graph.outputs
+    count = prod(network.graph[scores].shape)
+    if names is None:
+        return tuple(map(str, range(count)))
+    named = tuple(map(str, names))
+    if len(named) != count:
+        raise UsageError(
+            f"there are {len(named)} classes, and the network has {count} outputs",
+            hint="write fc without a number, and it has as many outputs as there are classes",
+        )
+    if len(set(named)) < count:
+        twice = sorted({name for name in named if named.count(name) > 1})
+        raise UsageError(f"two classes are called {', '.join(twice)}")
+    return named
+
+
 def as_labels(given: Classes, names: Sequence[str]) -> NDArray[np.int64]:
     """Class numbers (N,) of classes given by number or name; raises UsageError for unknown ones."""
     labels = np.asarray(given)
@@ -86,6 +119,45 @@ def as_split(
     if len(split.images) != len(split.labels):
         raise UsageError(f"there are {len(split.images)} images, but {len(split.labels)} classes")
     return split
+
+
+def handed_over(
+    x: ArrayLike | Dataset,
+    y: Classes | None,
+    validation: tuple[ArrayLike, Classes] | None,
+    classes: Sequence[str] | None,
+    *,
+    network: Network,
+    known: tuple[str, ...],
+    trained: bool,
+    chosen: Settings,
+) -> tuple[tuple[str, ...], Split, Split | None]:
+    """The names of the classes, what is trained on and what is validated on, checked.
+
+    Where no names are given, they are the `known` ones, or those in `y` before a model is
+    `trained`. Raises UsageError and DataError for what cannot be trained on.
+    """
+    if isinstance(x, Dataset):
+        if y is not None or validation is not None or classes is not None:
+            raise UsageError("a Dataset brings its own classes and validation images")
+        names = class_names(network, x.classes)
+        as_images(x.train.images, network.input)
+        return names, x.train, x.validation if len(x.validation) else None
+    if y is None:
+        raise UsageError("the classes of the images are missing", hint="train(x, y)")
+    given = names_in(y) if classes is None and not trained else classes
+    names = known if given is None else class_names(network, given)
+    size = network.input
+    training = as_split(x, y, size, names)
+    if validation is not None:
+        if len(validation) != 2:
+            raise UsageError(
+                f"validation has {len(validation)} parts", hint="give (images, classes)"
+            )
+        return names, training, as_split(*validation, size, names)
+    if not chosen.val_fraction:
+        return names, training, None
+    return names, *held_out(training, chosen.val_fraction, chosen.seed)
 
 
 def held_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split | None]:

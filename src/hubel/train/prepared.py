@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -12,10 +12,13 @@ from hubel.data.preprocess import Preprocess
 from hubel.engine import Array, Session
 from hubel.graph.op import Graph, Node, Value
 
-__all__ = ["assembler"]
+__all__ = ["Assembler", "assembler"]
+
+Assembler: TypeAlias = Callable[..., Array]
+"""What takes the arguments of `Session.assemble` and gives the batch that the network sees."""
 
 
-def assembler(session: Session, preprocess: Preprocess | None) -> Callable[..., Array]:
+def assembler(session: Session, preprocess: Preprocess | None) -> Assembler:
     """The session's `assemble`, with the product by the preprocessing's matrix behind it, if any.
 
     The engine multiplies, on a session of its own: unlike NumPy it gives the same bits however many

@@ -18,7 +18,7 @@ from hubel.train.optimizers import OPTIMIZERS
 from hubel.train.schedules import SCHEDULES
 from hubel.train.tta import TTA
 
-__all__ = ["EXTENDABLE", "Settings", "Weights", "from_dict", "names", "settings"]
+__all__ = ["EXTENDABLE", "Settings", "Weights", "from_dict", "names", "resumed", "settings"]
 
 Weights: TypeAlias = Literal["balanced"]
 """How much each class weighs in the loss."""
@@ -124,6 +124,31 @@ def settings(**choices: Any) -> Settings:
     return dataclasses.replace(chosen, lr=chosen.rate)
 
 
+def resumed(before: Settings, choices: Mapping[str, Any]) -> Settings:
+    """The settings of a run that goes on; raises UsageError for choices that it cannot change.
+
+    >>> resumed(settings(epochs=2, flip=True), {"epochs": 5}).flip
+    True
+    """
+    kept = dataclasses.asdict(before)
+    if "freeze" in choices:
+        choices = {**choices, "freeze": names(choices["freeze"])}
+    changed = [
+        name
+        for name, given in choices.items()
+        if name not in EXTENDABLE and (name not in kept or given != kept[name])
+    ]
+    if changed:
+        began = ", ".join(f"{name} {kept.get(name)}" for name in changed)
+        asked = ", ".join(f"{name} {choices[name]}" for name in changed)
+        raise UsageError(
+            f"a resumed run keeps its choices: it began with {began}, not {asked}",
+            hint=f"only {', '.join(sorted(EXTENDABLE))} may change; else start a new run",
+        )
+    # A limit of time is that of one sitting; epochs and patience are those of the whole run.
+    return settings(**{**kept, "time": None, **choices})
+
+
 def from_dict(fields: Mapping[str, Any]) -> Settings:
     """Settings as a checkpoint keeps them; raises FormatError where they cannot be."""
     try:
@@ -188,7 +213,6 @@ def _problems(chosen: Settings) -> Iterator[str]:
         yield f"{_called('nesterov')} needs the optimizer sgd with a momentum above 0"
     if chosen.label_smoothing and chosen.loss != "cross-entropy":
         yield f"{_called('label_smoothing')} needs the loss cross-entropy, not {chosen.loss}"
-
     if chosen.loss in LOSSES and LOSSES[chosen.loss].target_op is None:
         for name in ("mixup", "cutmix", "class_weights"):
             if getattr(chosen, name):
