@@ -27,9 +27,9 @@ namespace {
 using selftest::Case;
 
 constexpr void (*kFamilies[])(bool, const selftest::Emit&) = {
-    selftest::assemble_cases, selftest::layout_cases, selftest::conv_cases,      selftest::stem_cases,
-    selftest::winograd_cases, selftest::pool_cases,   selftest::pointwise_cases, selftest::norm_cases,
-    selftest::loss_cases,     selftest::update_cases};
+    selftest::assemble_cases,   selftest::layout_cases, selftest::conv_cases,      selftest::stem_cases,
+    selftest::winograd_cases,   selftest::pool_cases,   selftest::pointwise_cases, selftest::norm_cases,
+    selftest::group_norm_cases, selftest::loss_cases,   selftest::update_cases};
 
 // Sanitizers look at accesses, not at bits, and take long over each: one team will do.
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)

@@ -143,6 +143,11 @@ std::vector<T> in_blocks(const std::vector<T>& plain, int64_t images, int64_t bl
 constexpr double kEps = 1.1920928955078125e-7;  // 2⁻²³, the distance of 1 and the next float
 constexpr double kEpsBfloat16 = 0x1p-7;
 
+// Of the normalisations, in units of u = ½ eps: a sum of numbers d in runs of 32 floats is off by at most
+// 33u·Σ|d|, and one product in each term adds u more.
+constexpr double kUnit = 0.5 * kEps;
+constexpr double kSum = 40 * kUnit;  // of Σ|d|
+
 inline float not_a_number() { return __builtin_nanf(""); }
 inline float infinity() { return __builtin_inff(); }
 
@@ -155,6 +160,7 @@ void winograd_cases(bool small, const Emit& emit);
 void pool_cases(bool small, const Emit& emit);
 void pointwise_cases(bool small, const Emit& emit);
 void norm_cases(bool small, const Emit& emit);
+void group_norm_cases(bool small, const Emit& emit);
 void loss_cases(bool small, const Emit& emit);
 void update_cases(bool small, const Emit& emit);
 
