@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hubel.program.choose import FEW_CHANNELS, POINTS, Direction, Problem, choose, tiles_of
-from hubel.program.kernels import Convolution
+from hubel.program.structs import Convolution
 
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward", "weights")
 

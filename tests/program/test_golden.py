@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from hubel.program.kernels import words
 from hubel.program.program import Program
 from hubel.program.show import show
+from hubel.program.structs import words
 from tests.program.programs import shipped, step
 
 GOLDEN = Path(__file__).parent / "golden"

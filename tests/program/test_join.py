@@ -14,9 +14,9 @@ from hubel.graph.ops.loss import CrossEntropy
 from hubel.graph.ops.update import Adam, RMSProp, Sgd
 from hubel.program import make as making
 from hubel.program.join import join
-from hubel.program.kernels import SgdStep, Size
 from hubel.program.lower import Lowered
 from hubel.program.program import Call
+from hubel.program.structs import SgdStep, Size
 from tests.engine.cases import Case, built, feeds, start_values, write_all
 from tests.program.programs import step
 

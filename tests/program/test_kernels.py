@@ -21,18 +21,11 @@ from hubel.graph.ops import OPS
 from hubel.graph.ops.loss import CrossEntropy, Penalty
 from hubel.graph.ops.update import Adam, Average, Muon, RMSProp, Sgd
 from hubel.notation.parse import parse
-from hubel.program.kernels import (
-    KERNELS,
-    Convolution,
-    Cut,
-    Drop,
-    Size,
-    packed_size,
-    words,
-)
+from hubel.program.kernels import KERNELS, packed_size
 from hubel.program.make import make
 from hubel.program.program import Call, Precision
 from hubel.program.rules import RULES
+from hubel.program.structs import Convolution, Cut, Drop, Size, words
 
 LOSSES = (
     ("softmax_cross_entropy", CrossEntropy()),

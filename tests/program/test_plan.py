@@ -7,11 +7,12 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubel.program.kernels import KERNELS, Size, Sum
+from hubel.program.kernels import KERNELS
 from hubel.program.lower import Lowered
 from hubel.program.plan import Lifetime, lifetimes, plan
 from hubel.program.prepare import Prepared
 from hubel.program.program import ALIGNMENT, Buffer, Call, Program
+from hubel.program.structs import Size, Sum
 from hubel.program.verify import verify
 from tests.program.programs import STEPS, step
 

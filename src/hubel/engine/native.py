@@ -17,7 +17,7 @@ from hubel.engine.feeds import check_choice, check_feeds
 from hubel.engine.session import Array, Factors, Feeds
 from hubel.errors import HubelError, UsageError
 from hubel.graph.op import Graph, Value
-from hubel.program import kernels
+from hubel.program import structs
 from hubel.program.make import make
 from hubel.program.program import ALIGNMENT, Buffer, Call, Memory, Precision, Program
 from hubel.records import dataclass
@@ -168,7 +168,7 @@ class NativeSession:
         """Mixes the second images into a batch."""
         second = self._varied(images, mixed.indices, mixed.variation, factors)
         shares, boxes = _ready(mixed.shares, np.float32), _ready(mixed.boxes, np.int32)
-        self._alter("mix", kernels.Mixing(*batch.shape), [second, shares, boxes], batch)
+        self._alter("mix", structs.Mixing(*batch.shape), [second, shares, boxes], batch)
 
     def _varied(
         self, images: Array, indices: Array, variation: Variation, factors: Factors
@@ -184,7 +184,7 @@ class NativeSession:
         affine, colours, boxes = variation.affine, variation.colours, variation.boxes
         scale, shift = (_ready(each, np.float32) for each in factors)
         count, height, width, depth = batch.shape
-        parameters = kernels.Assembly(
+        parameters = structs.Assembly(
             len(images),
             count,
             height,
@@ -218,7 +218,7 @@ class NativeSession:
         made = self._assemblers.get((parameters, sizes))
         if made is None:
             operands = [(number, 0, sizes[number]) for number in (*range(1, len(sizes)), 0)]
-            step = (kernel, operands, [_word(x) for x in kernels.words(parameters)])
+            step = (kernel, operands, [_word(x) for x in structs.words(parameters)])
             if len(self._assemblers) >= MOST_PROGRAMS:
                 self._assemblers.clear()
             made = _native.Program(self._alone, [step], list(sizes))
@@ -439,7 +439,7 @@ def _steps(
                 places.append((MEMORIES.index(buffer.memory), buffer.offset, buffer.bytes))
             else:
                 places.append((-1, 0, 0))
-        steps.append((call.compiled, places, [_word(x) for x in kernels.words(call.parameters)]))
+        steps.append((call.compiled, places, [_word(x) for x in structs.words(call.parameters)]))
     return steps
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from hubel.program.kernels import PANEL, Convolution
+from hubel.program.kernels import PANEL
+from hubel.program.structs import Convolution
 from hubel.records import dataclass
 
 __all__ = [

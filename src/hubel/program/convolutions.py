@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from hubel.graph.op import Node
 from hubel.graph.ops.conv import Conv, Window
-from hubel.program import kernels
+from hubel.program import kernels, structs
 from hubel.program.choose import POINTS, Choice, Problem, choose, tiles_of
 from hubel.program.lowering import Lowering, as_map
 
@@ -43,11 +43,11 @@ LEAST_PLACES = 16
 """Output pixels from which a partial sum costs the weight gradient of small groups little."""
 
 
-def _convolution(lowering: Lowering, conv: Conv, x: str) -> kernels.Convolution:
+def _convolution(lowering: Lowering, conv: Conv, x: str) -> structs.Convolution:
     window = conv.window
     maps = lowering.maps(x)
     top, _, left, _ = window.padding
-    return kernels.Convolution(
+    return structs.Convolution(
         lowering.batch,
         lowering.block,
         maps.height,
@@ -76,8 +76,8 @@ def _is_images(lowering: Lowering, x: str) -> bool:
 
 
 def _as_vectors(
-    lowering: Lowering, conv: kernels.Convolution, x: str
-) -> tuple[kernels.Convolution, str]:
+    lowering: Lowering, conv: structs.Convolution, x: str
+) -> tuple[structs.Convolution, str]:
     """A window that covers a fed image reads it as one long pixel, for so it lies in memory."""
     size = (conv.height, conv.width)
     covered = (conv.rows, conv.columns) == size and (conv.out_height, conv.out_width) == (1, 1)
@@ -89,7 +89,7 @@ def _as_vectors(
     return replace(vector, dilation_y=1, dilation_x=1), lowering.plain(x)
 
 
-def _blocks(conv: kernels.Convolution) -> int:
+def _blocks(conv: structs.Convolution) -> int:
     return conv.images // conv.block
 
 
@@ -105,10 +105,10 @@ def _forward(lowering: Lowering, node: Node, conv: Conv) -> None:
         case "grouped":
             lowering.call("grouped", (x, weight, bias, y), given)
         case "narrow":
-            lowering.call("narrow", (x, weight, bias, "", y), kernels.Narrow(given, 0))
+            lowering.call("narrow", (x, weight, bias, "", y), structs.Narrow(given, 0))
         case "stem":
             packed = _pack_window(lowering, given, weight)
-            stem = kernels.Stem(given, _blocks(given) * given.out_height, int(images))
+            stem = structs.Stem(given, _blocks(given) * given.out_height, int(images))
             lowering.call("stem", (_stem_source(lowering, x), packed, bias, y), stem)
         case "winograd":
             transformed = _transform(lowering, given, weight, False)
@@ -137,7 +137,7 @@ def _input_grad(lowering: Lowering, node: Node, conv: Conv) -> None:
             turned = _turn(lowering, given, weight)
             lowering.call("grouped_input_grad", (dy, turned, "", dx), given)
         case "narrow":
-            lowering.call("narrow", (dy, weight, "", "", dx), kernels.Narrow(given, 1))
+            lowering.call("narrow", (dy, weight, "", "", dx), structs.Narrow(given, 1))
         case "winograd":
             transformed = _transform(lowering, given, weight, True)
             _winograd(lowering, _turned(given), (dy, transformed, "", "", dx))
@@ -169,11 +169,11 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
         case "grouped":
             places = given.images * given.out_height * given.out_width
             chunks = max(1, min(TASKS, places // LEAST_PLACES, most))
-            cut = kernels.Chunked(given, chunks)
+            cut = structs.Chunked(given, chunks)
             call("grouped_weight_grad", x, chunks, True, cut)
         case "stem":
             chunks = max(1, min(TASKS, rows))
-            stem = kernels.Stem(given, chunks, int(images))
+            stem = structs.Stem(given, chunks, int(images))
             call("stem_weight_grad", _stem_source(lowering, x), chunks, True, stem)
         case "winograd":
             rows = TILE_ROWS[0]
@@ -183,13 +183,13 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
             parts = max(-(-sums // MOST_SUMS), -(-FEW_TASKS // most))
             parts = min(-(-given.filters // kernels.PANEL), parts)
             chunks = max(1, min(TASKS // parts, most))
-            winograd = kernels.WinogradGradient(given, rows, chunks, parts)
+            winograd = structs.WinogradGradient(given, rows, chunks, parts)
             call("winograd_weight_grad", x, chunks, chunks > 1, winograd)
         case "pairs":
             units = -(-given.filters // kernels.PANEL) * given.rows * given.columns
             chunks = max(1, min(TASKS, rows, most))
             parts = min(units, -(-TASKS // chunks))
-            call("pair_conv_weight_grad", x, chunks, True, kernels.Cut(given, chunks, parts))
+            call("pair_conv_weight_grad", x, chunks, True, structs.Cut(given, chunks, parts))
         case _:
             panels = -(-(given.filters // given.groups) // kernels.PANEL)
             units = given.groups * panels * given.rows * given.columns
@@ -197,7 +197,7 @@ def _weight_grad(lowering: Lowering, conv: Conv, x: str, dy: str, dweight: str) 
             single = given.out_height * given.out_width == 1 and units >= FEW_TASKS
             chunks = 1 if single else max(1, min(TASKS, rows, most))
             parts = min(units, -(-TASKS // chunks))
-            call("conv_weight_grad", x, chunks, chunks > 1, kernels.Cut(given, chunks, parts))
+            call("conv_weight_grad", x, chunks, chunks > 1, structs.Cut(given, chunks, parts))
     _remember(lowering, chosen)
 
 
@@ -212,7 +212,7 @@ def _stem_source(lowering: Lowering, x: str) -> str:
 
 def _pack(
     lowering: Lowering,
-    conv: kernels.Convolution,
+    conv: structs.Convolution,
     weight: str,
     backward: bool,
     *,
@@ -224,41 +224,41 @@ def _pack(
         inner, columns = columns, inner
     size = kernels.packed_size(taps, inner, columns, conv.groups)
     packed = lowering.scratch("packed", size * (2 if pairs else 4))
-    parameters = kernels.PackWeights(taps, conv.depth, conv.filters, conv.groups, int(backward))
+    parameters = structs.PackWeights(taps, conv.depth, conv.filters, conv.groups, int(backward))
     lowering.call("pair_weights" if pairs else "pack_weights", (weight, packed), parameters)
     return packed
 
 
-def _turn(lowering: Lowering, conv: kernels.Convolution, weight: str) -> str:
+def _turn(lowering: Lowering, conv: structs.Convolution, weight: str) -> str:
     """The weights of groups, channels and filters exchanged; of one channel they are the same."""
     channels = conv.depth // conv.groups
     if channels == 1:
         return weight
     taps = conv.rows * conv.columns
     turned = lowering.scratch("turned", taps * channels * conv.filters * 4)
-    parameters = kernels.PackWeights(taps, conv.depth, conv.filters, conv.groups, backward=1)
+    parameters = structs.PackWeights(taps, conv.depth, conv.filters, conv.groups, backward=1)
     lowering.call("turn_groups", (weight, turned), parameters)
     return turned
 
 
-def _pack_window(lowering: Lowering, conv: kernels.Convolution, weight: str) -> str:
+def _pack_window(lowering: Lowering, conv: structs.Convolution, weight: str) -> str:
     window = conv.rows * conv.columns * conv.depth
     packed = lowering.scratch("packed", kernels.packed_size(1, window, conv.filters, 1) * 4)
-    parameters = kernels.WindowWeights(conv.rows, conv.columns, conv.depth, conv.filters)
+    parameters = structs.WindowWeights(conv.rows, conv.columns, conv.depth, conv.filters)
     lowering.call("stem_weights", (weight, packed), parameters)
     return packed
 
 
-def _transform(lowering: Lowering, conv: kernels.Convolution, weight: str, backward: bool) -> str:
+def _transform(lowering: Lowering, conv: structs.Convolution, weight: str, backward: bool) -> str:
     inner, columns = (conv.filters, conv.depth) if backward else (conv.depth, conv.filters)
     size = kernels.packed_size(POINTS, inner, columns, 1)
     transformed = lowering.scratch("transformed", size * 4)
-    parameters = kernels.PackWeights(9, conv.depth, conv.filters, 1, int(backward))
+    parameters = structs.PackWeights(9, conv.depth, conv.filters, 1, int(backward))
     lowering.call("winograd_weights", (weight, transformed), parameters)
     return transformed
 
 
-def _turned(conv: kernels.Convolution) -> kernels.Convolution:
+def _turned(conv: structs.Convolution) -> structs.Convolution:
     """The convolution of dy by filters turned round, which is the gradient by x."""
     return replace(
         conv,
@@ -273,23 +273,23 @@ def _turned(conv: kernels.Convolution) -> kernels.Convolution:
     )
 
 
-def _winograd(lowering: Lowering, conv: kernels.Convolution, operands: tuple[str, ...]) -> None:
+def _winograd(lowering: Lowering, conv: structs.Convolution, operands: tuple[str, ...]) -> None:
     """Few tiles are cut by filters, and finer where that gives every thread too little."""
     tiles, panels = tiles_of(conv) * conv.block, -(-conv.filters // kernels.PANEL)
     enough = (rows for rows in TILE_ROWS if -(-tiles // rows) * panels >= FEW_TASKS)
     rows = next(enough, TILE_ROWS[-1])
     parts = min(panels, -(-FEW_TASKS // -(-tiles // rows)))
-    lowering.call("winograd", operands, kernels.Winograd(conv, rows, parts))
+    lowering.call("winograd", operands, structs.Winograd(conv, rows, parts))
 
 
-def _cut(conv: kernels.Convolution, height: int, columns: int) -> kernels.Cut:
+def _cut(conv: structs.Convolution, height: int, columns: int) -> structs.Cut:
     """Weights too large to stay near a core are shared out, so that each share meets many rows."""
     rows = _blocks(conv) * height
     weights = conv.rows * conv.columns * conv.depth * conv.filters
     if conv.groups > 1 or weights <= NEAR_WEIGHTS:
-        return kernels.Cut(conv, rows, 1)
+        return structs.Cut(conv, rows, 1)
     parts = min(-(-columns // kernels.PANEL), max(-(-weights // NEAR_WEIGHTS), FEW_TASKS))
-    return kernels.Cut(conv, min(rows, -(-TASKS // parts)), parts)
+    return structs.Cut(conv, min(rows, -(-TASKS // parts)), parts)
 
 
 def _conv(lowering: Lowering, node: Node) -> None:

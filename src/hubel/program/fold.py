@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from hubel.program import kernels
+from hubel.program import structs
 from hubel.program.lower import Lowered
 from hubel.program.program import ALIGNMENT, Buffer, Call
 
@@ -73,7 +73,7 @@ def _folded(norm: Call, weight: str, bias: str, rows: int, buffers: dict[str, Bu
     scale, offset, mean, variance = (
         norm.operand(name) for name in ("weight", "bias", "mean", "variance")
     )
-    parameters = kernels.Fold(rows, depth, norm.parameters.epsilon, int(bool(bias)))
+    parameters = structs.Fold(rows, depth, norm.parameters.epsilon, int(bool(bias)))
     operands = (weight, bias, scale, offset, mean, variance, *names)
     return Call("fold_norm", operands, parameters, norm.node)
 
@@ -84,7 +84,7 @@ def _with(call: Call, operands: dict[str, str]) -> Call:
         given[call.place(name)] = buffer
     parameters: Any = call.parameters
     if "bias" in operands:
-        if isinstance(parameters, kernels.Convolution):
+        if isinstance(parameters, structs.Convolution):
             parameters = replace(parameters, has_bias=1)
         else:
             convolution = replace(parameters.convolution, has_bias=1)

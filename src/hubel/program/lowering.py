@@ -14,7 +14,7 @@ from math import prod
 from typing import Any
 
 from hubel.graph.op import Graph, Shape, Value
-from hubel.program import kernels
+from hubel.program import kernels, structs
 from hubel.program.program import ALIGNMENT, Buffer, Call, Memory, Precision
 from hubel.records import dataclass
 
@@ -118,7 +118,7 @@ class Lowering:
         made = f"{name}:float32"
         if made not in self.buffers:
             self.buffer(made, self.numbers(name) * 4)
-            self.call("widen", (name, made), kernels.Size(self.numbers(name)))
+            self.call("widen", (name, made), structs.Size(self.numbers(name)))
         return made
 
     def is_wide(self, name: str) -> bool:
@@ -137,9 +137,9 @@ class Lowering:
     def depth(self, name: str) -> int:
         return self.graph[name].shape[-1]
 
-    def maps(self, name: str) -> kernels.Layout:
+    def maps(self, name: str) -> structs.Layout:
         height, width, depth = as_map(self.graph[name].shape)
-        return kernels.Layout(self.batch, self.block, height, width, depth)
+        return structs.Layout(self.batch, self.block, height, width, depth)
 
     def in_blocks(self, value: Value) -> bool:
         """Whether the layout differs from plain (N, H, W, C)."""
@@ -185,9 +185,9 @@ class Lowering:
         if self.in_blocks(value):
             self.call("unpack_maps", (name, plain), self.maps(name))
         elif self.is_short(value):
-            self.call("widen", (name, plain), kernels.Size(self.numbers(name)))
+            self.call("widen", (name, plain), structs.Size(self.numbers(name)))
         else:
-            rows = kernels.CopyChannels(
+            rows = structs.CopyChannels(
                 1, self.numbers(name), self.numbers(name), 0, self.numbers(name), 0
             )
             self.call("copy_channels", (name, plain), rows)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeAlias
 
-from hubel.program import kernels
+from hubel.program import structs
 from hubel.program.lower import Lowered
 from hubel.program.program import Call
 
@@ -59,7 +59,7 @@ def _convolution(maker: Call, pool: Call, _: str, readers: Readers) -> Joined:
     """Winograd's tiles hold whole windows."""
     y, index = pool.operand("y"), pool.operand("index")
     gradients = readers[index]
-    parameters = kernels.WinogradPool(maker.parameters, int(bool(gradients)))
+    parameters = structs.WinogradPool(maker.parameters, int(bool(gradients)))
     operands = (*maker.operands[:3], y, index if gradients else "")
     joined = replace(maker, kernel="winograd_pool", operands=operands, parameters=parameters)
     gated = [call for call in gradients if call.operand("gate")]
@@ -78,7 +78,7 @@ def _normalisation(maker: Call, pool: Call, peak: str, readers: Readers) -> Join
     if any(call.kernel != "batch_norm_grad" for call in behind):
         return []
     given, pooling = maker.parameters, pool.parameters
-    maps = kernels.Layout(
+    maps = structs.Layout(
         pooling.images, pooling.block, pooling.height, pooling.width, pooling.depth
     )
     x, weight, bias, _, moments, *running, _, mean, inverse, workspace = maker.operands
@@ -88,7 +88,7 @@ def _normalisation(maker: Call, pool: Call, peak: str, readers: Readers) -> Join
         maker,
         kernel="batch_norm_pool",
         operands=(*made_of, pool.operand("y"), kept, mean, inverse, workspace),
-        parameters=kernels.NormPool(
+        parameters=structs.NormPool(
             maps,
             given.epsilon,
             given.momentum,
@@ -106,7 +106,7 @@ def _normalisation(maker: Call, pool: Call, peak: str, readers: Readers) -> Join
             second,
             kernel="batch_norm_pool_grad",
             operands=(*read, *written),
-            parameters=kernels.NormPoolGradient(maps, given.relu),
+            parameters=structs.NormPoolGradient(maps, given.relu),
         )
         made += [(first, None), (second, both)]
     return made
@@ -118,7 +118,7 @@ JOINS: Mapping[str, Callable[[Call, Call, str, Readers], Joined]] = MappingProxy
 """By the kernel before the pooling."""
 
 
-def _is_halving(pooling: kernels.Pooling) -> bool:
+def _is_halving(pooling: structs.Pooling) -> bool:
     """Whether 2×2 windows lie side by side from the first pixel on, none over an edge."""
     window = (pooling.rows, pooling.columns, pooling.stride_y, pooling.stride_x)
     halves = (pooling.out_height, pooling.out_width) == (pooling.height // 2, pooling.width // 2)

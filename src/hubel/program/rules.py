@@ -10,16 +10,16 @@ from typing import Any
 from hubel.graph.op import Node
 from hubel.graph.ops.conv import Window
 from hubel.graph.ops.pointwise import FUNCTIONS
-from hubel.program import kernels
+from hubel.program import structs
 from hubel.program.convolutions import CONVOLUTIONS, Rule
 from hubel.program.lowering import Lowering
 
 __all__ = ["RULES"]
 
 
-def _pooling(lowering: Lowering, window: Window, x: str) -> kernels.Pooling:
+def _pooling(lowering: Lowering, window: Window, x: str) -> structs.Pooling:
     maps = lowering.maps(x)
-    return kernels.Pooling(
+    return structs.Pooling(
         lowering.batch,
         lowering.block,
         maps.height,
@@ -43,7 +43,7 @@ def _max_pool_grad(lowering: Lowering, node: Node) -> None:
     (dx,) = node.outputs
     pooling = _pooling(lowering, node.attributes, dx)
     operands = (*node.inputs, "", lowering.make(dx))
-    lowering.call("max_pool_grad", operands, kernels.MaxPoolGradient(pooling))
+    lowering.call("max_pool_grad", operands, structs.MaxPoolGradient(pooling))
 
 
 def _average_pool(lowering: Lowering, node: Node) -> None:
@@ -60,12 +60,12 @@ def _activation(lowering: Lowering, node: Node) -> None:
     made = lowering.make(node.outputs[0])
     function = list(FUNCTIONS).index(node.attributes.function)
     size = lowering.numbers(node.outputs[0])
-    parameters = kernels.Function(size, function, node.attributes.alpha)
+    parameters = structs.Function(size, function, node.attributes.alpha)
     lowering.call(node.op, (*node.inputs, made), parameters)
 
 
-def _rows(lowering: Lowering, name: str) -> kernels.Rows:
-    return kernels.Rows(lowering.rows(name), lowering.depth(name))
+def _rows(lowering: Lowering, name: str) -> structs.Rows:
+    return structs.Rows(lowering.rows(name), lowering.depth(name))
 
 
 def _prelu(lowering: Lowering, node: Node) -> None:
@@ -83,14 +83,14 @@ def _prelu_grad(lowering: Lowering, node: Node) -> None:
 def _maxout(lowering: Lowering, node: Node) -> None:
     (y,) = node.outputs
     rows = _rows(lowering, y if node.op == "maxout" else node.inputs[1])
-    pieces = kernels.Pieces(rows.rows, rows.depth, node.attributes.pieces)
+    pieces = structs.Pieces(rows.rows, rows.depth, node.attributes.pieces)
     lowering.call(node.op, (*node.inputs, lowering.make(y)), pieces)
 
 
 def _dropout(lowering: Lowering, node: Node) -> None:
     (y,) = node.outputs
     maps = lowering.maps(y)
-    drop = kernels.Drop(
+    drop = structs.Drop(
         maps.images,
         maps.block,
         maps.height,
@@ -102,7 +102,7 @@ def _dropout(lowering: Lowering, node: Node) -> None:
     lowering.call("dropout", (*node.inputs, lowering.make(y)), drop)
 
 
-def _partial_sums(rows: kernels.Rows, sums: int, totals: int = 0) -> int:
+def _partial_sums(rows: structs.Rows, sums: int, totals: int = 0) -> int:
     """Bytes of the partial sums of a reduction over rows."""
     return (_parts(rows.rows, rows.depth) * sums + totals) * rows.depth * 8
 
@@ -112,10 +112,10 @@ def _parts(rows: int, depth: int) -> int:
     return max(1, min(64, rows * depth // 32768))
 
 
-def _norm(lowering: Lowering, node: Node, update: bool) -> kernels.Norm:
+def _norm(lowering: Lowering, node: Node, update: bool) -> structs.Norm:
     rows = _rows(lowering, node.outputs[0])
     given = node.attributes
-    return kernels.Norm(rows.rows, rows.depth, given.epsilon, given.momentum, int(update))
+    return structs.Norm(rows.rows, rows.depth, given.epsilon, given.momentum, int(update))
 
 
 def _batch_norm(lowering: Lowering, node: Node) -> None:
@@ -138,7 +138,7 @@ def _batch_norm_apply_grad(lowering: Lowering, node: Node) -> None:
     (dx,) = node.outputs
     rows = _rows(lowering, dx)
     workspace = lowering.scratch("factors", rows.depth * 4)
-    parameters = kernels.NormApplyGradient(rows.rows, rows.depth, node.attributes.epsilon)
+    parameters = structs.NormApplyGradient(rows.rows, rows.depth, node.attributes.epsilon)
     operands = (*node.inputs, lowering.make(dx), workspace)
     lowering.call("batch_norm_apply_grad", operands, parameters)
 
@@ -149,14 +149,14 @@ def _batch_norm_grad(lowering: Lowering, node: Node) -> None:
     workspace = lowering.scratch("sums", _partial_sums(rows, 2, 2))
     x, dy, weight, mean, inverse = node.inputs
     operands = (x, dy, weight, "", mean, inverse, *outputs, workspace)
-    parameters = kernels.NormGradient(rows.rows, rows.depth)
+    parameters = structs.NormGradient(rows.rows, rows.depth)
     lowering.call("batch_norm_grad", operands, parameters)
 
 
 def _group_norm(lowering: Lowering, node: Node) -> None:
     outputs = tuple(lowering.make(name) for name in node.outputs)
     maps, norm = lowering.maps(outputs[0]), node.attributes
-    given = kernels.GroupNorm(
+    given = structs.GroupNorm(
         maps.images, maps.block, maps.height, maps.width, maps.depth, norm.groups, norm.epsilon
     )
     parts = _parts(maps.height * maps.width, maps.block * maps.depth)
@@ -168,7 +168,7 @@ def _group_norm(lowering: Lowering, node: Node) -> None:
 
 def _add(lowering: Lowering, node: Node) -> None:
     y = lowering.make(node.outputs[0])
-    size = kernels.Sum(lowering.numbers(y))
+    size = structs.Sum(lowering.numbers(y))
     first, *rest, last = node.inputs
     for number, name in enumerate(rest):
         width = lowering.width(lowering.graph[y])
@@ -184,7 +184,7 @@ def _copy(
     lowering.call(
         "copy_channels",
         (source, target),
-        kernels.CopyChannels(
+        structs.CopyChannels(
             lowering.rows(source),
             depth,
             lowering.depth(source),
@@ -216,7 +216,7 @@ def _loss(lowering: Lowering, node: Node) -> None:
     scores, *others = node.inputs
     read = lowering.floats(scores)
     outputs = tuple(lowering.make(name) for name in node.outputs)
-    parameters = kernels.Loss(lowering.batch, classes, smoothing)
+    parameters = structs.Loss(lowering.batch, classes, smoothing)
     lowering.call(node.op, (read, *others, *outputs), parameters)
 
 
@@ -224,13 +224,13 @@ def _target_loss(lowering: Lowering, node: Node) -> None:
     scores, targets = node.inputs
     read = lowering.floats(scores)
     outputs = tuple(lowering.make(name) for name in node.outputs)
-    parameters = kernels.Rows(lowering.batch, prod(lowering.graph[targets].shape))
+    parameters = structs.Rows(lowering.batch, prod(lowering.graph[targets].shape))
     lowering.call(node.op, (read, targets, *outputs), parameters)
 
 
 def _mean_loss(lowering: Lowering, node: Node) -> None:
     operands = (*node.inputs, lowering.make(node.outputs[0]))
-    lowering.call("mean_loss", operands, kernels.Size(lowering.batch))
+    lowering.call("mean_loss", operands, structs.Size(lowering.batch))
 
 
 def _penalty(lowering: Lowering, node: Node) -> None:
@@ -238,7 +238,7 @@ def _penalty(lowering: Lowering, node: Node) -> None:
     for place, weight in enumerate(node.inputs):
         given = node.attributes
         size = lowering.numbers(weight)
-        parameters = kernels.Regularisation(size, given.l2, given.l1, int(place == 0))
+        parameters = structs.Regularisation(size, given.l2, given.l1, int(place == 0))
         lowering.call("penalty", (weight, made), parameters)
 
 
@@ -259,7 +259,7 @@ def _gradient_norm(lowering: Lowering, node: Node) -> None:
     for place, gradient in enumerate(node.inputs):
         size = lowering.numbers(gradient)
         last = place == len(node.inputs) - 1
-        parameters = kernels.NormPart(size, clip, int(place == 0), int(last))
+        parameters = structs.NormPart(size, clip, int(place == 0), int(last))
         lowering.call("gradient_norm", (gradient, sums, norm, scale), parameters)
 
 
@@ -285,7 +285,7 @@ def _muon(lowering: Lowering, node: Node) -> None:
     rows = size // columns
     room = _squares(size) + 8 * size + 16 * min(rows, columns) ** 2
     workspace = lowering.scratch("matrices", room)
-    parameters = kernels.MuonStep(
+    parameters = structs.MuonStep(
         rows,
         columns,
         a.momentum,
@@ -301,7 +301,7 @@ def _muon(lowering: Lowering, node: Node) -> None:
 
 
 def _average(lowering: Lowering, node: Node) -> None:
-    parameters = kernels.AverageStep(lowering.numbers(node.updates[0]), node.attributes.decay)
+    parameters = structs.AverageStep(lowering.numbers(node.updates[0]), node.attributes.decay)
     lowering.call("average", (*node.inputs, *node.updates), parameters)
 
 
@@ -341,14 +341,14 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "sgd": _update(
             "sgd",
             1,
-            lambda size, a, clipped: kernels.SgdStep(
+            lambda size, a, clipped: structs.SgdStep(
                 size, a.momentum, int(a.nesterov), a.l2, a.l1, a.decay, a.rate_factor, clipped
             ),
         ),
         "rmsprop": _update(
             "rmsprop",
             2,
-            lambda size, a, clipped: kernels.RmspropStep(
+            lambda size, a, clipped: structs.RmspropStep(
                 size,
                 a.alpha,
                 a.epsilon,
@@ -363,7 +363,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "adam": _update(
             "adam",
             2,
-            lambda size, a, clipped: kernels.AdamStep(
+            lambda size, a, clipped: structs.AdamStep(
                 size, a.beta1, a.beta2, a.epsilon, a.l2, a.l1, a.decay, a.rate_factor, clipped
             ),
         ),

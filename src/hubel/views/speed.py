@@ -8,7 +8,7 @@ from typing import Any
 
 from hubel.graph.shape import describe
 from hubel.program.choose import Choice
-from hubel.program.kernels import Convolution
+from hubel.program.structs import Convolution
 from hubel.speed import CallSpeed, Speed
 from hubel.views.progress import thousands
 
