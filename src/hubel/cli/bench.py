@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel import __version__
+from hubel.cli import options
 from hubel.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,13 +39,8 @@ def bench(
     inference: Annotated[
         bool, typer.Option("--inference", help="With --explain: of inference, not of training.")
     ] = False,
-    input: Annotated[
-        str | None,
-        typer.Option(metavar="HxWxC", help="Size of the images; shipped nets have their own."),
-    ] = None,
-    classes: Annotated[
-        int | None, typer.Option(help="What fc without a number has as outputs.")
-    ] = None,
+    input: options.Input = None,
+    classes: options.Classes = None,
     batch: Annotated[
         int | None,
         typer.Option("--batch", "-b", "--batch-size", min=1, help="Images in a step. [128]"),

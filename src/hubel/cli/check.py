@@ -9,6 +9,7 @@ from typing import Annotated, cast
 
 import typer
 
+from hubel.cli import options
 from hubel.cli.values import input_size, print_json
 
 __all__ = ["check"]
@@ -16,13 +17,8 @@ __all__ = ["check"]
 
 def check(
     net: Annotated[str, typer.Argument(help="The network's text, a .hub file, or a shipped name.")],
-    input: Annotated[
-        str | None,
-        typer.Option(metavar="HxWxC", help="Size of the images; shipped nets have their own."),
-    ] = None,
-    classes: Annotated[
-        int | None, typer.Option(help="What fc without a number has as outputs.")
-    ] = None,
+    input: options.Input = None,
+    classes: options.Classes = None,
     fit: Annotated[
         str, typer.Option(help="Where a window does not divide: strict, floor or ceil.")
     ] = "strict",

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from hubel.cli import options
+
 __all__ = ["collapse"]
 
 
@@ -21,13 +23,8 @@ def collapse(
         list[Path] | None,
         typer.Argument(help="Images or folders to compare on. [random ones]"),
     ] = None,
-    input: Annotated[
-        str | None,
-        typer.Option(metavar="HxWxC", help="Size of the images; shipped nets have their own."),
-    ] = None,
-    classes: Annotated[
-        int | None, typer.Option(help="What fc without a number has as outputs.")
-    ] = None,
+    input: options.Input = None,
+    classes: options.Classes = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Save the collapsed model in this file.")
     ] = None,

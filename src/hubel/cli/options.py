@@ -25,6 +25,7 @@ __all__ = [
     "Border",
     "Channels",
     "ClassWeights",
+    "Classes",
     "ClipNorm",
     "Colour",
     "Crop",
@@ -37,6 +38,7 @@ __all__ = [
     "Flip",
     "Freeze",
     "Initialisation",
+    "Input",
     "Json",
     "LabelSmoothing",
     "Loss",
@@ -91,6 +93,11 @@ Recipe: TypeAlias = Annotated[
     str | None,
     _option("fast or best: the net and all choices that are not given, from what was measured."),
 ]
+Input: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="HxWxC", help="Size of the images; shipped nets have their own."),
+]
+Classes: TypeAlias = Annotated[int | None, _option("What fc without a number has as outputs.")]
 
 # How it is trained: each bears the name of a field of the settings.
 Epochs: TypeAlias = Annotated[int | None, _option("Passes over the images. [10]", "--epochs", "-e")]
@@ -307,6 +314,7 @@ def takes(*tables: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callabl
         def called(**given: Any) -> None:
             command(**{name: given[name] for name in own.parameters})
 
+        # Where `inspect.signature` looks first; typing knows of it on no function.
         called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         called.__annotations__ = {each.name: each.annotation for each in parameters}
         return called
