@@ -17,9 +17,8 @@ from hubel.data.batches import prefetch
 from hubel.data.checks import Check
 from hubel.graph.op import Graph, Value
 from hubel.train.preflight.subject import Subject
-from hubel.train.prepared import assembler
 from hubel.train.progress import Progress
-from hubel.train.step import batches_from, forget, run_step, step_graph
+from hubel.train.step import forget, run_step, step_graph
 
 __all__ = ["checkpoint_bytes", "costs", "peak_memory"]
 
@@ -93,17 +92,9 @@ def _bytes(graph: Graph, roles: tuple[str, ...]) -> int:
 def _epoch_seconds(subject: Subject, graph: Graph) -> float:
     """Steps as training takes them, the next batch made meanwhile, and the scoring after them."""
     chosen = subject.chosen
-    source = batches_from(
-        subject.training,
-        subject.preprocess,
-        assembler(subject.session, subject.preprocess),
-        chosen,
-        Progress(),
-        subject.classes,
-    )
     steps = math.ceil(len(subject.training) / chosen.batch_size)
     times: list[float] = []
-    with subject.unchanged(), closing(prefetch(source)) as batches:
+    with subject.unchanged(), closing(prefetch(subject.batches(chosen))) as batches:
         forget(subject.session, graph)
         for batch in batches:
             begun = time.perf_counter()

@@ -19,9 +19,7 @@ from hubel.graph import modes
 from hubel.graph.op import Graph
 from hubel.graph.ops import OPS
 from hubel.train.preflight.subject import Subject, sample
-from hubel.train.prepared import assembler
-from hubel.train.progress import Progress
-from hubel.train.step import batches_from, feeds, forget, step_graph
+from hubel.train.step import feeds, forget, step_graph
 
 __all__ = ["Rates", "Tried", "probe_rates", "rate", "try_twenty", "twenty"]
 
@@ -86,15 +84,7 @@ def _probe_rates(subject: Subject) -> Rates:
 
 def _batches(subject: Subject) -> Iterator[Batch]:
     chosen = replace(subject.chosen, epochs=_STEPS, batch_size=_affordable(subject))
-    batches = batches_from(
-        subject.training,
-        subject.preprocess,
-        assembler(subject.session, subject.preprocess),
-        chosen,
-        Progress(),
-        subject.classes,
-    )
-    return islice(batches, _STEPS)
+    return islice(subject.batches(chosen), _STEPS)
 
 
 def _affordable(subject: Subject) -> int:

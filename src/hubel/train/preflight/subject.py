@@ -20,7 +20,9 @@ from hubel.engine import Array, Session
 from hubel.graph.op import Graph
 from hubel.train.prepared import assembler
 from hubel.train.probe import probe_graph
+from hubel.train.progress import Progress
 from hubel.train.settings import Settings
+from hubel.train.step import batches_from
 
 __all__ = ["Subject", "sample"]
 
@@ -82,6 +84,13 @@ class Subject:
         finally:
             for name, array in {**kept, **self.slots}.items():
                 self.session.write(name, array)
+
+    def batches(self, chosen: Settings) -> Iterator[Batch]:
+        """The training batches of a run that is trained so, from its first epoch to its last."""
+        assemble = assembler(self.session, self.preprocess)
+        return batches_from(
+            self.training, self.preprocess, assemble, chosen, Progress(), self.classes
+        )
 
     def assembled(self, indices: NDArray[np.int64], split: Split | None = None) -> Batch:
         """The chosen images of a split, the training images where none is named, not augmented."""
