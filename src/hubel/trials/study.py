@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,13 +213,11 @@ _SAMPLERS: Mapping[str, Callable[[Stage, int], BaseSampler]] = {
 
 def required() -> None:
     """Raise UsageError where Optuna is not installed."""
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
+    if find_spec("optuna") is None:
         raise UsageError(
             "a search needs Optuna, which is not installed",
             hint="install it: pip install optuna",
-        ) from error
+        )
 
 
 @contextmanager
