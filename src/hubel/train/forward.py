@@ -14,10 +14,11 @@ from hubel.engine import Array, Session
 from hubel.errors import UsageError
 from hubel.graph.op import Graph
 from hubel.train.arrays import as_images
-from hubel.train.prepared import Assembler, assembler
+from hubel.train.prepared import assembler
 from hubel.variation import Variation
 
 if TYPE_CHECKING:
+    from hubel.data.batches import Assemble
     from hubel.train.tta import View
 
 __all__ = ["Forward"]
@@ -63,5 +64,5 @@ class Forward:
         return self._assemble(images, indices, seen, factors(self.preprocess, images))
 
     @cached_property
-    def _assemble(self) -> Assembler:
+    def _assemble(self) -> Assemble:
         return assembler(self.session, self.preprocess)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,13 +11,13 @@ from hubel.data.preprocess import Preprocess
 from hubel.engine import Array, Session
 from hubel.graph.op import Graph, Node, Value
 
-__all__ = ["Assembler", "assembler"]
+if TYPE_CHECKING:
+    from hubel.data.batches import Assemble
 
-Assembler: TypeAlias = Callable[..., Array]
-"""What takes the arguments of `Session.assemble` and gives the batch that the network sees."""
+__all__ = ["assembler"]
 
 
-def assembler(session: Session, preprocess: Preprocess | None) -> Assembler:
+def assembler(session: Session, preprocess: Preprocess | None) -> Assemble:
     """The session's `assemble`, with the product by the preprocessing's matrix behind it, if any.
 
     The engine multiplies, on a session of its own: unlike NumPy it gives the same bits however many
