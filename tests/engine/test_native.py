@@ -41,8 +41,8 @@ from tests.engine.cases import (
     write_all,
 )
 from tests.engine.shipped import SHIPPED
-from tests.engine.test_against_torch import TorchNet
 from tests.engine.tolerances import tolerances
+from tests.engine.torch_net import TorchNet
 from tests.graph.known_nets import KNOWN_NETS
 
 EPS = float(np.finfo(np.float32).eps)
@@ -191,12 +191,13 @@ UPDATES: dict[str, tuple[str, Any, tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", UPDATES)
-def test_a_step_of_each_optimizer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    op, attributes, slots = UPDATES[name]
-    case = Case("conv3-5p1 bn relu pool2 fc7 tanh fc", (6, 6, 3), 7)
-    lossy = with_loss(built(case).graph, "softmax_cross_entropy", CrossEntropy())
-    graph = with_updates(lossy, lambda _: Update(op, attributes, slots), Penalty(0.01, 0.005))
+def _stepped(
+    monkeypatch: pytest.MonkeyPatch, case: Case, graph: Graph
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, float]]:
+    """A third step on every instruction set, held against the reference.
+
+    Gives what the values were, what they became with the results, and how far each may be off.
+    """
     values = start_values(case)
     rng = np.random.default_rng(5)
     for slot in graph.with_role("slot"):
@@ -206,10 +207,20 @@ def test_a_step_of_each_optimizer(monkeypatch: pytest.MonkeyPatch, name: str) ->
     kept = tuple(value.name for value in graph.values.values() if value.persistent)
     exact = outcome(ReferenceSession(), graph, values, fed, kept)
     allowed = tolerances(graph, values, fed, EPS, kept, "float32")
-    assert "penalty" in exact
     for isa in SETS:
         found = outcome(session(monkeypatch, isa), graph, values, fed, kept)
         assert_close(found, exact, allowed)
+    return values, exact, allowed
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_a_step_of_each_optimizer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    op, attributes, slots = UPDATES[name]
+    case = Case("conv3-5p1 bn relu pool2 fc7 tanh fc", (6, 6, 3), 7)
+    lossy = with_loss(built(case).graph, "softmax_cross_entropy", CrossEntropy())
+    graph = with_updates(lossy, lambda _: Update(op, attributes, slots), Penalty(0.01, 0.005))
+    values, exact, allowed = _stepped(monkeypatch, case, graph)
+    assert "penalty" in exact
     for parameter in graph.with_role("parameter"):
         moved = np.abs(exact[parameter.name] - values[parameter.name]).max()
         assert moved > 10 * allowed[parameter.name], parameter.name
@@ -222,18 +233,7 @@ def test_clipped_gradients(monkeypatch: pytest.MonkeyPatch, limit: float) -> Non
     for op, attributes, slots in (UPDATES["momentum"], UPDATES["adamw"], UPDATES["muon"]):
         update = Update(op, attributes, slots)
         graph = with_updates(lossy, lambda _, update=update: update, clip=Clip(limit))
-        values = start_values(case)
-        rng = np.random.default_rng(5)
-        for slot in graph.with_role("slot"):
-            drawn = rng.uniform(0.1, 1.0, slot.shape).astype(np.float32)
-            values[slot.name] = drawn.astype(np.float64)
-        fed = {**feeds(case), "step": 3, "rate": 0.0625}
-        kept = tuple(value.name for value in graph.values.values() if value.persistent)
-        exact = outcome(ReferenceSession(), graph, values, fed, kept)
-        allowed = tolerances(graph, values, fed, EPS, kept, "float32")
-        for isa in SETS:
-            found = outcome(session(monkeypatch, isa), graph, values, fed, kept)
-            assert_close(found, exact, allowed)
+        _stepped(monkeypatch, case, graph)
 
 
 def test_layers_with_settled_statistics_within_a_training_step(

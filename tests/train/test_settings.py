@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from hubel.data.augment import Augmentation
 from hubel.errors import FormatError, UsageError
-from hubel.train.settings import from_dict, settings
+from hubel.train.settings import Settings, from_dict, settings
 
 
 def test_the_learning_rate_is_the_optimizers_usual_one() -> None:
     assert settings(optimizer="sgd").rate == 0.01
     assert settings(optimizer="adam").rate == 0.001
     assert settings(optimizer="adam", lr=0.5).rate == 0.5
+
+
+def test_augmentation_does_by_default_what_training_does() -> None:
+    assert Settings().augmentation == Augmentation()
 
 
 def test_a_learning_rate_that_nobody_chose_is_recorded() -> None:
