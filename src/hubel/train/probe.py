@@ -15,7 +15,17 @@ from hubel.train.events import LayerProbe, Probe, WeightProbe
 from hubel.train.losses import LOSSES
 from hubel.train.settings import Settings
 
-__all__ = ["IMAGES", "due", "observed", "probe", "probe_graph", "saturation", "weights_of"]
+__all__ = [
+    "IMAGES",
+    "dead_share",
+    "due",
+    "observed",
+    "probe",
+    "probe_graph",
+    "rms",
+    "saturated_share",
+    "weights_of",
+]
 
 IMAGES = 32
 """So many images of a batch are looked at: a fraction of a step's time, once in many steps."""
@@ -100,40 +110,52 @@ def probe(
     weights = tuple(
         WeightProbe(
             name,
-            _rms(after[name]),
-            _rms(results[gradient]),
-            _rms(after[name].astype(np.float64) - before[name]),
+            rms(after[name]),
+            rms(results[gradient]),
+            rms(after[name].astype(np.float64) - before[name]),
         )
         for name, gradient in zip(names, gradients, strict=True)
     )
     return Probe(layers, weights)
 
 
-def saturation(node: Node) -> tuple[float, float] | None:
-    """The outputs beyond which an activation hardly changes any more, where it has such."""
-    return _FLAT.get(node.attributes.function) if node.op == "activation" else None
+def dead_share(node: Node, made: Array) -> float | None:
+    """The share of a ReLU's units, maps or numbers of a vector, that fire for none of the images.
+
+    None for what is no ReLU.
+    """
+    if node.op != "activation" or node.attributes.function != "relu":
+        return None
+    return float(np.mean(made.reshape(-1, made.shape[-1]).max(axis=0) <= 0.0))
+
+
+def saturated_share(node: Node, made: Array) -> float | None:
+    """The share of outputs where an activation hardly changes any more; None where none can be."""
+    limits = _FLAT.get(node.attributes.function) if node.op == "activation" else None
+    if limits is None:
+        return None
+    low, high = limits
+    return float(np.mean((made < low) | (made > high)))
+
+
+def rms(array: Array) -> float:
+    """The root of the mean square."""
+    return math.sqrt(float(np.mean(np.square(array, dtype=np.float64))))
 
 
 def _layer(node: Node, made: Array, gradient: Array) -> LayerProbe:
     name = node.outputs[0]
     function = node.attributes.function if node.op == "activation" else node.op
-    dead = saturated = None
-    if function == "relu":
-        dead = float(np.mean(made.reshape(-1, made.shape[-1]).max(axis=0) <= 0.0))
     numbers, slopes = _sample(made), _sample(gradient)
-    limits = saturation(node)
-    if limits is not None:
-        low, high = limits
-        saturated = float(np.mean((numbers < low) | (numbers > high)))
     return LayerProbe(
         name,
         function,
         made.ndim == 4,
         float(numbers.mean()),
         float(numbers.std()),
-        dead,
-        saturated,
-        _rms(gradient),
+        dead_share(node, made),
+        saturated_share(node, numbers),
+        rms(gradient),
         *_histogram(numbers),
         *_histogram(slopes),
     )
@@ -149,7 +171,3 @@ def _sample(array: Array) -> Array:
 def _histogram(numbers: Array) -> tuple[tuple[int, ...], tuple[float, float]]:
     counts, edges = np.histogram(numbers, _BINS)
     return tuple(counts.tolist()), (float(edges[0]), float(edges[-1]))
-
-
-def _rms(array: Array) -> float:
-    return math.sqrt(float(np.mean(np.square(array, dtype=np.float64))))

@@ -7,12 +7,11 @@ import math
 import numpy as np
 
 from hubel.data.checks import Check
-from hubel.engine import Array
 from hubel.graph import modes
 from hubel.graph.op import Graph, Node, Value
 from hubel.graph.ops.loss import Penalty
 from hubel.train.preflight.subject import Subject, sample
-from hubel.train.probe import observed, saturation
+from hubel.train.probe import dead_share, observed, rms, saturated_share
 
 __all__ = [
     "activations",
@@ -28,6 +27,8 @@ __all__ = [
 # How far scores of a usual initialisation take the first loss above that of equal scores: scores
 # of variance v cost v/2 more; He's (2015) has v = 2 behind a ReLU, and max pooling adds to it.
 _LOSS_ABOVE, _LOSS_BELOW = 6.0, 0.3
+# The same of the hinge loss, as factors.
+_HINGE_ABOVE, _HINGE_BELOW = 3.0, 0.7
 
 _VANISHING, _EXPLODING = 1e-3, 1e3
 _GRADIENT_SPAN = 1e-4
@@ -39,16 +40,14 @@ def first_loss(subject: Subject) -> Check:
 
     A network that has not learned should prefer no class (CS231n, "Babysitting").
     """
-    results = subject.look
-    loss = float(results["loss"])
-    classes = math.prod(subject.inference[subject.inference.outputs[0]].shape)
-    nothing = math.log(classes) if subject.chosen.loss == "cross-entropy" else classes - 1.0
-    expected = f"{nothing - _LOSS_BELOW:.2f} to {nothing + _LOSS_ABOVE:.2f}"
+    loss, classes = float(subject.look["loss"]), subject.classes
     if subject.chosen.loss == "hinge":
-        low, high = 0.7 * nothing, 3.0 * nothing
-        expected = f"{low:.2f} to {high:.2f}"
+        nothing = classes - 1.0
+        low, high = _HINGE_BELOW * nothing, _HINGE_ABOVE * nothing
     else:
+        nothing = math.log(classes)
         low, high = nothing - _LOSS_BELOW, nothing + _LOSS_ABOVE
+    expected = f"{low:.2f} to {high:.2f}"
     if low <= loss <= high:
         return Check("first-loss", True, loss, expected)
     if loss < low:
@@ -172,18 +171,16 @@ def activations(subject: Subject) -> Check:
                 f"is {size:.2g}",
                 "start from --init he (xavier for tanh and sigmoid), or put bn behind each layer",
             )
-        limits = saturation(node)
-        if limits is not None:
-            flat = float(np.mean((made < limits[0]) | (made > limits[1])))
-            if flat > _SATURATED:
-                return Check(
-                    "activations",
-                    False,
-                    flat,
-                    f"below {_SATURATED:g} of a layer's outputs where the function is flat",
-                    f"{flat:.0%} of {node.outputs[0]}'s outputs are saturated",
-                    "start from --init xavier, normalise the images, or use relu",
-                )
+        flat = saturated_share(node, made)
+        if flat is not None and flat > _SATURATED:
+            return Check(
+                "activations",
+                False,
+                flat,
+                f"below {_SATURATED:g} of a layer's outputs where the function is flat",
+                f"{flat:.0%} of {node.outputs[0]}'s outputs are saturated",
+                "start from --init xavier, normalise the images, or use relu",
+            )
     return Check("activations", True, worst, expected)
 
 
@@ -193,7 +190,7 @@ def gradients(subject: Subject) -> Check:
     names = [value.name for value in subject.graph.with_role("parameter") if modes.decays(value)]
     parameters = [value.name for value in subject.graph.with_role("parameter")]
     made = dict(zip(parameters, subject.probing.outputs[-len(parameters) :], strict=True))
-    sizes = {name: _rms(results[made[name]]) for name in names}
+    sizes = {name: rms(results[made[name]]) for name in names}
     expected = f"above {_GRADIENT_SPAN:g} of the largest, in every layer"
     if not sizes:
         return Check("gradients", True, 1.0, expected)
@@ -219,11 +216,8 @@ def dead_units(subject: Subject) -> Check:
     expected = f"below {_DEAD:g} of each layer's units"
     worst, where = 0.0, ""
     for node in observed(subject.graph):
-        if node.op != "activation" or node.attributes.function != "relu":
-            continue
-        made = results[node.outputs[0]]
-        dead = float(np.mean(made.reshape(-1, made.shape[-1]).max(axis=0) <= 0))
-        if dead > worst:
+        dead = dead_share(node, results[node.outputs[0]])
+        if dead is not None and dead > worst:
             worst, where = dead, node.outputs[0]
     if worst <= _DEAD:
         return Check("dead-units", True, worst, expected)
@@ -268,7 +262,3 @@ def independence(subject: Subject) -> Check:
         "training mode",
         "score with the running statistics",
     )
-
-
-def _rms(array: Array) -> float:
-    return math.sqrt(float(np.mean(np.square(array, dtype=np.float64))))
