@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from hubel.data.alike import thumbnails
 from hubel.data.batches import batches
 from hubel.data.checks import Check
 from hubel.data.copies import digest
@@ -81,16 +82,8 @@ def labels_learnable(subject: Subject) -> Check:
 
 def _small(images: NDArray[np.generic]) -> NDArray[np.float32]:
     """Images averaged down to at most 12 × 12, each of zero mean and unit length."""
-    count, height, width, depth = images.shape
-    tall, wide = min(_SIDE, height), min(_SIDE, width)
-    rows = np.linspace(0, height, tall + 1).astype(int)
-    columns = np.linspace(0, width, wide + 1).astype(int)
-    numbers = images.astype(np.float32)
-    small = np.add.reduceat(numbers, rows[:-1], axis=1)
-    small = np.add.reduceat(small, columns[:-1], axis=2)
-    small = small / (np.diff(rows)[:, None, None] * np.diff(columns)[:, None])
-    flat = small.reshape(count, tall * wide * depth)
-    flat = flat - flat.mean(axis=1, keepdims=True)
+    flat = thumbnails(images, _SIDE).reshape(len(images), -1)
+    flat -= flat.mean(axis=1, keepdims=True)
     length = np.sqrt(np.square(flat).sum(axis=1, keepdims=True))
     return np.asarray(flat / np.maximum(length, 1e-6), np.float32)
 
