@@ -74,6 +74,10 @@ def test_all_problems_are_named_at_once() -> None:
         ({"clip_norm": 0.0}, "clip_norm (--clip-norm) is 0, which leaves nothing of any gradient"),
         ({"clip_norm": -1}, "clip_norm (--clip-norm) is -1, not a number of at least 0"),
         ({"freeze": 3}, "freeze (--freeze) is 3, not names of layers"),
+        (
+            {"whiten": True, "preprocess": "pca"},
+            "whiten (--whiten) makes filters of the images' patches, which preprocess pca mixes up",
+        ),
         ({"preprocess": "zca"}, "not one of None, none, centre, mean-image, normalise"),
     ],
 )

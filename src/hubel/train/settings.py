@@ -211,6 +211,11 @@ def _problems(chosen: Settings) -> Iterator[str]:
             yield f"{_called(name)} is {getattr(chosen, name)!r}, not True or False"
     if chosen.nesterov and not (chosen.optimizer == "sgd" and chosen.momentum):
         yield f"{_called('nesterov')} needs the optimizer sgd with a momentum above 0"
+    if chosen.whiten and chosen.preprocess in ("pca", "whiten"):
+        yield (
+            f"{_called('whiten')} makes filters of the images' patches, which preprocess "
+            f"{chosen.preprocess} mixes up: choose one of both"
+        )
     if chosen.label_smoothing and chosen.loss != "cross-entropy":
         yield f"{_called('label_smoothing')} needs the loss cross-entropy, not {chosen.loss}"
     if chosen.loss in LOSSES and LOSSES[chosen.loss].target_op is None:
