@@ -93,6 +93,14 @@ def test_functions_are_compared_after_the_same_steps_from_the_same_weights(data:
     assert again.rows[0].losses == by_token["relu"].losses
 
 
+def test_a_function_that_stands_first_reads_the_images(data: Dataset) -> None:
+    (row,) = compare(data, "relu fc", tokens=["prelu"], steps=1, preprocess="none").rows
+    assert (row.layers[0].mean, row.layers[0].flat) == (
+        pytest.approx((data.train.images / 255).mean(), 1e-6),
+        0,
+    )
+
+
 def test_dead_units_are_those_that_are_flat_on_every_image(data: Dataset) -> None:
     white = Split(np.full_like(data.train.images, 255), data.train.labels)
     alike = Dataset("white", toy.NAMES, white, data.validation)

@@ -23,6 +23,7 @@ from hubel.notation.format import format as format_spec
 from hubel.notation.parse import parse
 from hubel.notation.spec import Branches, Item, Layer, Repeat
 from hubel.train.events import StepDone
+from hubel.train.forward import Forward
 
 __all__ = ["ACTIVATIONS", "Compared", "Learned", "Seen", "compare", "pattern", "with_activation"]
 
@@ -211,7 +212,7 @@ def compare(
         try:
             named = Network(with_activation(text, token), (height, width, depth), len(data.classes))
         except UsageError as error:
-            if token == "maxout2":
+            if token.startswith("maxout"):
                 left_out.append((token, error.what))
                 continue
             raise
@@ -235,7 +236,9 @@ def _learned(
     if method is not None:
         model.preprocess = preprocessing.fit(data.train.images, method)
     images, labels = data.train.images[:_IMAGES], data.train.labels[:_IMAGES]
-    layers = tuple(_seen(model, model.activations(images)))
+    # A function may stand first: what it reads are the images.
+    seen = Forward(model.session, network.input, model.preprocess).prepared(images)
+    layers = tuple(_seen(model, {"input": seen, **model.activations(images)}))
     _, gradients = model.gradients(images, labels)
     dots = [placed for placed in network.built.layers if placed.op in ("conv", "dense")]
     first, last = (
