@@ -112,9 +112,9 @@ class _Search:
                 made = [one for one in records if one.number]
                 if closed or len(made) >= most:
                     return "trials"
-                if self._late(self.deadline):
+                if _late(self.deadline):
                     return "time"
-                if made and self._late(share):
+                if made and _late(share):
                     return "trials"
                 known = [*before, *_trials(stage)]
                 drawn = self._carried(stage, before) if not records else None
@@ -142,9 +142,6 @@ class _Search:
             return None
         now = time.monotonic()
         return now + (self.deadline - now) / (self.plan.stages - place)
-
-    def _late(self, deadline: float | None) -> bool:
-        return deadline is not None and time.monotonic() >= deadline
 
     def _carried(self, stage: Stage, before: Sequence[Trial]) -> Drawn | None:
         """The best numbers so far, which a finer stage trains longer before any others."""
@@ -215,7 +212,7 @@ class _Search:
                         if why:
                             state = "stopped"
                             break
-                    if not isinstance(event, Ended) and self._late(self.deadline):
+                    if not isinstance(event, Ended) and _late(self.deadline):
                         return None
         except DivergedError as error:
             state, why = "diverged", f"{error.where}: {error.what}" if error.where else error.what
@@ -290,6 +287,10 @@ def _accuracies(rows: Iterable[EpochDone]) -> dict[int, float]:
     }
 
 
+def _late(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
+
+
 def _refused_last(records: Sequence[Record]) -> int:
     """How many candidates in a row were refused at the end."""
     accepted = [place for place, one in enumerate(records) if one.number is not None]
@@ -298,10 +299,10 @@ def _refused_last(records: Sequence[Record]) -> int:
 
 def _nothing(records: Sequence[Record]) -> HubelError:
     """No candidate at all made a trial."""
-    last = f"; the last one: {records[-1].reason}" if records else ""
+    last = records[-1]
     return HubelError(
-        f"none of {len(records)} candidates makes a trial{last}",
-        where=", ".join(f"{name} {value:g}" for name, value in records[-1].numbers.items()),
+        f"none of {len(records)} candidates makes a trial; the last one: {last.reason}",
+        where=", ".join(f"{name} {value:g}" for name, value in last.numbers.items()),
         hint="mend the network with `hubel check`, or narrow its ranges",
     )
 
