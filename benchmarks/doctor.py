@@ -158,15 +158,9 @@ def _squashed(run: Run) -> None:
     run.net += " sigmoid"
 
 
-def _second_convolution(run: Run) -> str:
-    assert run.model is not None
-    convolutions = [name for name in run.model.parameters if name.startswith("conv")]
-    return next(name for name in convolutions if name == "conv2.weight").split(".")[0]
-
-
 def _frozen(run: Run) -> None:
     assert run.model is not None
-    session, name = run.model.session, f"{_second_convolution(run)}.weight"
+    session, name = run.model.session, "conv2.weight"
 
     def kept(graph: Graph, feeds: Feeds) -> dict[str, Array]:
         before = session.read(name)
@@ -199,17 +193,19 @@ def _batch_statistics(run: Run) -> None:
 
 
 _BY_RATE = frozenset(
-    {"learning-rate, rate", "rate-too-high, rate", "rate-too-low, rate", "stuck, rate"}
-    | {"twenty-images, rate", "diverged"}
+    {
+        "learning-rate, rate",
+        "rate-too-high, rate",
+        "rate-too-low, rate",
+        "stuck, rate",
+        "twenty-images, rate",
+        "diverged",
+    }
 )
 
 FAULTS = (
     Fault("all weights zero", frozenset({"weights"}), before=_zero),
-    Fault(
-        "learning rate × 100",
-        _BY_RATE,
-        before=_rate(100),
-    ),
+    Fault("learning rate × 100", _BY_RATE, before=_rate(100)),
     Fault("learning rate ÷ 1000", _BY_RATE, before=_rate(0.001)),
     Fault("shuffled labels", frozenset({"labels", "unrelated"}), before=_labels),
     Fault("pixels not normalised", frozenset({"inputs"}), before=_raw),
