@@ -131,6 +131,8 @@ def test_images_that_show_nothing_are_named(clean: Path) -> None:
     assert audited["left out"].ok
     # Images of one colour are near copies of nothing.
     assert not audited["leaks"].findings
+    with pytest.raises(KeyError):
+        audited["leak"]
 
 
 def test_classes_that_differ_between_splits_are_named_instead_of_refused(clean: Path) -> None:

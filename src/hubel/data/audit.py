@@ -48,7 +48,7 @@ class Audit:
         return all(check.ok for check in self.checks)
 
     def __getitem__(self, check: str) -> ImageCheck:
-        return next(one for one in self.checks if one.check == check)
+        return {one.check: one for one in self.checks}[check]
 
     def as_list(self) -> list[dict[str, Any]]:
         """The checks as what JSON can hold."""
