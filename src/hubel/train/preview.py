@@ -1,4 +1,4 @@
-"""One batch of a training run, to be looked at: the very arrays that `train` would feed."""
+"""One batch of a training run, to be looked at: the arrays that `train` would feed."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def preview(
 ) -> Preview:
     """The batch that training on a dataset sees in a step of an epoch, both counted from 1.
 
+    What "pca" and "whiten" then multiply it by is left out, for nothing could be seen of it.
     The `choices` are those of `hubel.train.settings.Settings`, or all of them are `chosen`. Raises
     UsageError for a step that there is not.
 
