@@ -48,9 +48,9 @@ def bench(
     precision: Annotated[
         str, typer.Option(help="How maps are stored: float32, bfloat16 or auto.")
     ] = "float32",
-    threads: Annotated[int | None, typer.Option(help="Threads. [all]")] = None,
+    threads: options.Threads = None,
     seconds: Annotated[float, typer.Option(min=0.0, help="How long each measurement takes.")] = 1.0,
-    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    json: options.Json = False,
 ) -> None:
     """Time the training step and the inference of networks on this machine."""
     from hubel.cli.report import engine_line

@@ -28,7 +28,7 @@ def check(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the calls of a training step, and its memory.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    json: options.Json = False,
 ) -> None:
     """Check a network: sizes, parameters, cost, and every problem with its smallest fix."""
     from hubel.cli.terminal import has_color

@@ -28,7 +28,7 @@ def collapse(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Save the collapsed model in this file.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: options.Json = False,
 ) -> None:
     """Make stacked linear layers the one layer they equal, and show the largest difference."""
     from hubel.cli.values import input_size, model_file, print_json

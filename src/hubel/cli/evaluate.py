@@ -19,9 +19,7 @@ def evaluate(
         str | None,
         typer.Option(help="test, val or all. [test where there is one, else val]"),
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where a named dataset lies already.")
-    ] = None,
+    data_dir: options.DataDir = None,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1)] = 256,
     tta: Annotated[
         str | None,
@@ -31,12 +29,10 @@ def evaluate(
     precision: Annotated[
         str, typer.Option(help="How maps are stored: float32, bfloat16 or auto.")
     ] = "float32",
-    threads: Annotated[int | None, typer.Option(help="Threads. [all]")] = None,
+    threads: options.Threads = None,
     audit: options.Audit = True,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but the result.")
-    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Evaluate a model: accuracy with its 95 % interval, loss, and accuracy by class."""
     from hubel.cli.honest import compared, comparison_lines, leaks_in

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from hubel.cli import options
+
 __all__ = ["info"]
 
 
 def info(
     model: Annotated[Path, typer.Argument(help="A .hubel file, or a run folder for its best.")],
-    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    json: options.Json = False,
 ) -> None:
     """Tell a model's network, input, classes, preprocessing, training and size."""
     from hubel.cli.description import described, lines

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from hubel.cli import options
+
 __all__ = ["predict"]
 
 _BATCH = 64
@@ -24,8 +26,8 @@ def predict(
     precision: Annotated[
         str, typer.Option(help="How maps are stored: float32, bfloat16 or auto.")
     ] = "float32",
-    threads: Annotated[int | None, typer.Option(help="Threads. [all]")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    threads: options.Threads = None,
+    json: options.Json = False,
 ) -> None:
     """Name the most probable classes of images; the exit status is 2 if any cannot be read."""
     from hubel.cli.pictures import Read, listed, readable
