@@ -66,10 +66,16 @@ def test_many_copies_of_one_picture_are_no_dense_place() -> None:
     assert copies.first[259] == 0
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 9, 3), (2, 1, 1)])
-def test_images_of_a_row_or_a_pixel_break_nothing(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 1)])
+def test_of_a_pixel_or_two_nothing_is_told(shape: tuple[int, ...]) -> None:
     images = np.unique(noise(60, *shape), axis=0)
-    near_pairs([images], np.arange(len(images)))
+    assert near_pairs([images], np.arange(len(images))) == []
+
+
+def test_images_of_a_row_are_compared_too() -> None:
+    images = np.unique(noise(60, 1, 9, 3), axis=0)
+    again = np.concatenate([images, images[:1] // 2 + 64])
+    assert (0, len(images)) in near_pairs([again], np.arange(len(again)))
 
 
 def test_too_few_images_have_no_neighbours_to_compare_with() -> None:

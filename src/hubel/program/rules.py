@@ -156,9 +156,7 @@ def _batch_norm_grad(lowering: Lowering, node: Node) -> None:
 def _group_norm(lowering: Lowering, node: Node) -> None:
     outputs = tuple(lowering.make(name) for name in node.outputs)
     maps, norm = lowering.maps(outputs[0]), node.attributes
-    given = structs.GroupNorm(
-        maps.images, maps.block, maps.height, maps.width, maps.depth, norm.groups, norm.epsilon
-    )
+    given = structs.GroupNorm(maps, norm.groups, norm.epsilon)
     parts = _parts(maps.height * maps.width, maps.block * maps.depth)
     factors = 5 if node.op == "group_norm_grad" else 3
     size = maps.images * maps.depth * (parts * 2 * 8 + factors * 4)

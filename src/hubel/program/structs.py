@@ -380,13 +380,9 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class GroupNorm:
-    """Normalisation of each image's groups of channels, of maps in blocks."""
+    """Normalisation of each image's groups of channels."""
 
-    images: int
-    block: int
-    height: int
-    width: int
-    depth: int
+    maps: Layout
     groups: int
     epsilon: float
 
