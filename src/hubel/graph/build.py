@@ -13,6 +13,7 @@ from hubel.graph.ops import OPS
 from hubel.graph.ops.conv import Window
 from hubel.graph.ops.join import Concat
 from hubel.graph.verify import verify
+from hubel.notation.names import Names
 from hubel.notation.spec import Branches, Fit, Item, Layer, Repeat, Spec
 from hubel.records import dataclass
 
@@ -87,7 +88,7 @@ class _Builder:
     nodes: list[Node] = field(default_factory=list)
     layers: list[Placed] = field(default_factory=list)
     problems: Problems = field(default_factory=lambda: Problems([]))
-    counts: dict[str, int] = field(default_factory=dict)
+    name: Names = field(default_factory=Names)
     reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def walk(self, items: tuple[Item, ...], source: str) -> str | None:
@@ -114,9 +115,9 @@ class _Builder:
                 return self._join(item, source)
 
     def _layer(self, layer: Layer, source: str) -> str:
-        name = self._name(layer.kind)
+        name = self.name(layer.kind)
         self.reads[name] = (source,)
-        size, number = self.values[source].shape, self.counts[layer.kind]
+        size, number = self.values[source].shape, self.name.counts[layer.kind]
         site = Site(name, layer, size, number, self.classes, self.fit, self.problems)
         made = RULES[layer.kind](site)
         return self._place(name, layer, layer.span, (source,), made)
@@ -126,7 +127,7 @@ class _Builder:
         if None in ends:
             raise NoOutputError
         sources = tuple(end for end in ends if end is not None)
-        name = self._name(item.join)
+        name = self.name(item.join)
         self.reads[name] = sources
         sizes = [self.values[end].shape for end in sources]
         alike = [size[:-1] if item.join == "concat" else size for size in sizes]
@@ -143,10 +144,6 @@ class _Builder:
             )
         attributes = Concat(tuple(size[-1] for size in sizes)) if item.join == "concat" else None
         return self._place(name, None, item.span, sources, Made(item.join, attributes))
-
-    def _name(self, kind: str) -> str:
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        return f"{kind}{self.counts[kind]}"
 
     def _place(
         self,

@@ -14,6 +14,7 @@ from hubel.graph.build import Built, Placed
 from hubel.graph.shape import describe
 from hubel.notation.expand import expand
 from hubel.notation.format import token
+from hubel.notation.names import Names
 from hubel.notation.spec import Branches, Item, Layer, Repeat, Spec
 from hubel.records import dataclass
 
@@ -68,11 +69,11 @@ def _find(spec: Spec, built: Built) -> list[tuple[tuple[Placed, ...], bool]]:
 
 
 class _Walk:
-    """Goes through the items as building did, so that names agree."""
+    """Goes through the items in building order, so that names agree."""
 
     def __init__(self, placed: Mapping[str, Placed]) -> None:
         self.placed = placed
-        self.counts: dict[str, int] = {}
+        self.name = Names()
         self.found: list[tuple[tuple[Placed, ...], bool]] = []
 
     def sequence(self, items: Sequence[Item]) -> _Stack | None:
@@ -114,10 +115,6 @@ class _Walk:
                 return _Stack([*layers, name], max(stack.depth for stack in stacks), joined=True)
             case Repeat():
                 raise AssertionError("repeats are unrolled")
-
-    def name(self, kind: str) -> str:
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        return f"{kind}{self.counts[kind]}"
 
     def note(self, stack: _Stack) -> None:
         if stack.depth < 2:

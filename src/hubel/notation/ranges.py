@@ -12,6 +12,7 @@ from functools import cache
 from hubel.errors import NetworkError, Problem, UsageError
 from hubel.notation.expand import expand
 from hubel.notation.kinds import KINDS, SUFFIXES
+from hubel.notation.names import Names
 from hubel.notation.parse import parse
 from hubel.notation.spec import Branches, Item, Layer
 from hubel.notation.token import shorten
@@ -311,7 +312,7 @@ def _called(text: str, start: int, layers: list[tuple[str, Layer]]) -> str:
 
 def _layers(items: tuple[Item, ...]) -> Iterator[tuple[str, Layer]]:
     """Each layer of a network without repeats, with its name."""
-    counts: Counter[str] = Counter()
+    name = Names()
 
     def walk(items: tuple[Item, ...]) -> Iterator[tuple[str, Layer]]:
         for item in items:
@@ -319,7 +320,6 @@ def _layers(items: tuple[Item, ...]) -> Iterator[tuple[str, Layer]]:
                 for branch in item.branches:
                     yield from walk(branch)
             elif isinstance(item, Layer):
-                counts[item.kind] += 1
-                yield f"{item.kind}{counts[item.kind]}", item
+                yield name(item.kind), item
 
     return walk(items)

@@ -10,6 +10,7 @@ from hubel.graph.linear import DOT_PRODUCTS, LINEAR
 from hubel.graph.op import Node, Shape
 from hubel.network import Network
 from hubel.notation.expand import expand
+from hubel.notation.names import Names
 from hubel.notation.parse import parse
 from hubel.notation.spec import Branches, Item, Layer, Repeat
 from hubel.records import dataclass
@@ -103,12 +104,12 @@ def elements_of(network: Network) -> tuple[Element, ...]:
 
 
 class _Places:
-    """Goes through the items as building did, so that names agree."""
+    """Goes through the items in building order, so that names agree."""
 
     def __init__(self, network: Network) -> None:
         self.placed = {placed.name: placed for placed in network.built.layers}
         self.nodes = {node.name: node for node in network.graph.nodes}
-        self.counts: dict[str, int] = {}
+        self.name = Names()
 
     def of(self, items: Sequence[Item], size: Shape) -> tuple[Element, ...]:
         found: list[Element] = []
@@ -121,14 +122,10 @@ class _Places:
     def _element(self, item: Item, size: Shape) -> Element:
         match item:
             case Layer():
-                name = self._name(item.kind)
+                name = self.name(item.kind)
                 return Leaf(item, self.placed[name], self.nodes[name])
             case Branches():
                 branches = tuple(self.of(branch, size) for branch in item.branches)
-                return Join(item, self.placed[self._name(item.join)], size, branches)
+                return Join(item, self.placed[self.name(item.join)], size, branches)
             case Repeat():
                 raise AssertionError("repeats are unrolled")
-
-    def _name(self, kind: str) -> str:
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        return f"{kind}{self.counts[kind]}"
