@@ -14,7 +14,7 @@ from hubel.data.audit import audit
 from hubel.data.dataset import Dataset, Split
 from hubel.model import Model
 from hubel.train.metrics import Evaluation
-from hubel.views.progress import percent
+from hubel.views.progress import interval_text, percent
 
 __all__ = ["Comparison", "compared", "comparison_lines", "leaks_in"]
 
@@ -99,10 +99,9 @@ def leaks_in(training: Dataset, split: Split, name: str) -> tuple[int, ...]:
 
 
 def _share(measured: Evaluation) -> str:
-    low, high = measured.interval
     return (
         f"{percent(measured.accuracy)} of {measured.count:,} "
-        f"(95 % interval {100 * low:.1f} to {100 * high:.1f})"
+        f"(95 % interval {interval_text(measured.interval)})"
     )
 
 

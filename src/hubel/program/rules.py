@@ -102,6 +102,10 @@ def _dropout(lowering: Lowering, node: Node) -> None:
     lowering.call("dropout", (*node.inputs, lowering.make(y)), drop)
 
 
+# Numbers of a task of native/kernels/share.h, kTaskNumbers.
+_TASK = 32768
+
+
 def _partial_sums(rows: structs.Rows, sums: int, totals: int = 0) -> int:
     """Bytes of the partial sums of a reduction over rows."""
     return (_parts(rows.rows, rows.depth) * sums + totals) * rows.depth * 8
@@ -109,7 +113,7 @@ def _partial_sums(rows: structs.Rows, sums: int, totals: int = 0) -> int:
 
 def _parts(rows: int, depth: int) -> int:
     """How many partial sums native/kernels/share.h cuts a reduction over rows into."""
-    return max(1, min(64, rows * depth // 32768))
+    return max(1, min(64, rows * depth // _TASK))
 
 
 def _norm(lowering: Lowering, node: Node, update: bool) -> structs.Norm:
@@ -240,12 +244,8 @@ def _penalty(lowering: Lowering, node: Node) -> None:
         lowering.call("penalty", (weight, made), parameters)
 
 
-# Numbers of a task of native/kernels/share.h, each of which makes one partial sum of squares.
-_TASK = 32768
-
-
 def _squares(size: int) -> int:
-    """Bytes of the partial sums of squares of so many numbers."""
+    """Bytes of the partial sums of squares of so many numbers, one a task."""
     return -(-size // _TASK) * 8
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "accuracy_line",
     "epoch_line",
     "evaluation_line",
+    "interval_text",
     "percent",
     "shown",
     "thousands",
@@ -34,6 +35,15 @@ def percent(share: float) -> str:
     '98.77 %'
     """
     return f"{100 * share:.2f} %"
+
+
+def interval_text(ends: tuple[float, float]) -> str:
+    """Two shares in percent, to one decimal.
+
+    >>> interval_text((0.8255, 0.9448))
+    '82.5 to 94.5'
+    """
+    return " to ".join(f"{100 * end:.1f}" for end in ends)
 
 
 def thousands(number: float) -> str:
@@ -90,10 +100,9 @@ def accuracy_line(correct: int, count: int, baseline: float, of: str) -> str:
     >>> accuracy_line(90, 100, 0.2, "test images")
     '90.00 % of 100 test images (95 % interval 82.6 to 94.5; the most frequent class alone 20.00 %)'
     """
-    low, high = wilson(correct, count)
     return (
         f"{percent(correct / count)} of {count:,} {of} "
-        f"(95 % interval {100 * low:.1f} to {100 * high:.1f}; "
+        f"(95 % interval {interval_text(wilson(correct, count))}; "
         f"the most frequent class alone {percent(baseline)})"
     )
 

@@ -23,7 +23,7 @@ from hubel.trials.events import (
     TrialStarted,
     TrialTrained,
 )
-from hubel.views.progress import percent
+from hubel.views.progress import interval_text, percent
 
 __all__ = ["called", "edges", "numbers_text", "shown", "table"]
 
@@ -194,7 +194,7 @@ def _cells(trial: Trial) -> list[str]:
     share, interval = "", ""
     if trial.accuracy is not None and trial.interval is not None:
         share = percent(trial.accuracy)
-        interval = " to ".join(f"{100 * end:.1f}" for end in trial.interval)
+        interval = interval_text(trial.interval)
     return [
         str(trial.number),
         str(trial.stage),
