@@ -298,7 +298,7 @@ def test_a_single_image_and_a_wrong_validation_are_told() -> None:
     assert "shape of a single one, (6, 6, 1)" in str(caught.value)
     assert "give an array of shape (N, 6, 6, 1)" in str(caught.value)
     with pytest.raises(UsageError, match=r"validation has 3 parts. Hint: give \(images, classes\)"):
-        model.train(X, Y, validation=(X, Y, 1))  # type: ignore[arg-type]
+        model.train(X, Y, validation=(X, Y, 1))
 
 
 def test_only_public_names_are_listed() -> None:

@@ -31,7 +31,7 @@ def test_equal_text_and_input_make_equal_networks() -> None:
     assert one != Network("conv3-8 relu fc10", (9, 9, 1))
     assert one != Network("conv3-8 relu fc9", (8, 8, 1))
     with pytest.raises(AttributeError):
-        one.text = "fc10"  # type: ignore[misc]
+        one.text = "fc10"
 
 
 def test_rounding_down_is_asked_for() -> None:

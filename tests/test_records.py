@@ -78,9 +78,9 @@ def test_a_default_that_is_made_is_nobody_elses() -> None:
 def test_a_frozen_record_stays_as_it_is_and_can_be_copied() -> None:
     one = Record(3, "fc", [1])
     with pytest.raises(FrozenInstanceError, match="cannot change 'size' of Record"):
-        one.size = 4  # type: ignore[misc]
+        one.size = 4
     with pytest.raises(FrozenInstanceError, match="cannot change 'size' of Record"):
-        del one.size  # type: ignore[misc]
+        del one.size
     for copied in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
         assert copied == one
         assert copied.seen == [1]

@@ -152,8 +152,8 @@ def test_a_second_image_is_any_image_varied_as_it_is_by_itself() -> None:
     assert 0.5 < len(np.unique(partners)) / COUNT < 0.75  # 1 − 1/e of them, as they are drawn
     alone = vary(EVERYTHING, drawing(), partners, mix=False)
     assert alone is not None
-    np.testing.assert_array_equal(found.mixed.variation.affine, alone.affine)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(found.mixed.variation.boxes, alone.boxes)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.mixed.variation.affine, alone.affine)
+    np.testing.assert_array_equal(found.mixed.variation.boxes, alone.boxes)
     assert found.mixed.variation.mixed is None
 
 

@@ -302,9 +302,9 @@ def test_one_size_is_kept_and_several_go_to_the_median(images: Maker) -> None:
     assert dataset.conversions == {"resized": 4}
     assert load(root, size=(7, 9)).train.images.shape[1:3] == (7, 9)
     for resize in ("pad", "crop"):
-        small = load(root, size=(8, 8), resize=resize, val_fraction=0)  # type: ignore[arg-type]
+        small = load(root, size=(8, 8), resize=resize, val_fraction=0)
         for name, image in zip(small.train.files, small.train.images, strict=True):
-            expected = read(root / name, (8, 8), 3, resize)  # type: ignore[arg-type]
+            expected = read(root / name, (8, 8), 3, resize)
             assert np.array_equal(image, expected)
 
 
@@ -377,7 +377,7 @@ def test_bad_arguments(images: Maker) -> None:
     with pytest.raises(UsageError, match=r"the validation fraction is 1\.0, not in 0 to 1"):
         load(root, val_fraction=1.0)
     with pytest.raises(UsageError, match="resize is 'zoom'"):
-        load(root, resize="zoom")  # type: ignore[arg-type]
+        load(root, resize="zoom")
     with pytest.raises(UsageError, match="channels is 2"):
         load(root, channels=2)
 

@@ -117,7 +117,7 @@ def test_saving_keeps_every_bit(method: Method) -> None:
 def test_refusals() -> None:
     x = images(4)
     with pytest.raises(UsageError, match="preprocessing 'bleach' is not one of none, centre"):
-        fit(x, "bleach")  # type: ignore[arg-type]
+        fit(x, "bleach")
     with pytest.raises(DataError, match=r"images of shape \(0, 5, 4, 3\) cannot be measured"):
         fit(x[:0])
     with pytest.raises(DataError, match=r"shape \(4, 5, 4, 1\) were given.*\(N, H, W, 3\)"):

@@ -299,9 +299,9 @@ class TestProblems:
             if problem.code != "misfit":
                 continue
             read = {
-                place * layer.stride[0] - layer.padding[0] + tap * layer.dilation[0]  # type: ignore[union-attr,operator]
+                place * layer.stride[0] - layer.padding[0] + tap * layer.dilation[0]
                 for place in range(built.layers[0].output[0])
-                for tap in range(layer.size[0])  # type: ignore[union-attr,index]
+                for tap in range(layer.size[0])
             }
             told: set[int] = set()
             numbers = re.sub(r"^rows? and columns? | \(.*", "", problem.unread)
@@ -332,11 +332,11 @@ class TestArguments:
         with pytest.raises(UsageError, match="batch_size must be a positive whole number, not 0"):
             check("fc", (8, 8, 1), batch_size=0)
         with pytest.raises(UsageError, match='fit must be "strict", "floor" or "ceil", not'):
-            check("fc", (8, 8, 1), fit="round")  # type: ignore[arg-type]
+            check("fc", (8, 8, 1), fit="round")
         with pytest.raises(UsageError, match="the size of the images is not known"):
             check("conv3-8 relu fc10")
         with pytest.raises(UsageError, match="object_size must be"):
-            check("fc", (8, 8, 1), object_size=3)  # type: ignore[arg-type]
+            check("fc", (8, 8, 1), object_size=3)
 
 
 class TestWarnings:

@@ -61,7 +61,7 @@ def test_convolutions_and_other_functions_too(digits: Dataset, activation: str) 
 
 def test_what_is_no_layer_and_no_function_of_one_number_is_refused(digits: Dataset) -> None:
     with pytest.raises(UsageError, match="the layers are 'pool', not one of fc, conv"):
-        look(digits, kind="pool")  # type: ignore[arg-type]
+        look(digits, kind="pool")
     for token in ("maxout2", "conv3-8", "relu tanh", "bn"):
         with pytest.raises(UsageError, match=r"is no function of one number.*try tanh or relu"):
             look(digits, activation=token)

@@ -79,7 +79,7 @@ def test_a_search_goes_from_coarse_to_fine(tmp_path: Path) -> None:
     assert fine.ranges["lr"] != coarse.ranges["lr"]
     trials = [event.trial for event in events_of(events, TrialDone)]
     assert [trial.number for trial in trials] == list(range(1, 6))
-    assert trials[3].numbers == winner(trials[:3]).numbers  # type: ignore[union-attr]
+    assert trials[3].numbers == winner(trials[:3]).numbers
     assert all(fine.ranges[name].low <= value <= fine.ranges[name].high
                for name, value in trials[4].numbers.items())  # fmt: skip
     ended = events[-1]
@@ -213,7 +213,7 @@ def test_a_trial_that_diverges_is_one_of_the_table(tmp_path: Path) -> None:
     good, bad = trials_in(tmp_path / "toy-search")
     assert (good.state, bad.state) == ("done", "diverged")
     assert "is the first layer whose output is not finite" in bad.reason
-    assert events[-1] == replace(events[-1], reason="trials", best=good.number)  # type: ignore[type-var]
+    assert events[-1] == replace(events[-1], reason="trials", best=good.number)
     assert load(tmp_path / "toy-search" / "best.hubel", engine="reference").network.text == "fc8 fc"
 
 

@@ -61,7 +61,7 @@ def test_eighty_columns_put_the_arithmetic_below_its_layer() -> None:
 
 def training(report: object, width: int) -> str:
     """The lines on training memory, whose numbers other tests look at."""
-    text = render(report, width=width)  # type: ignore[arg-type]
+    text = render(report, width=width)
     return text.split("Training       ")[1].split("\n\n")[0]
 
 

@@ -47,7 +47,7 @@ def trial(number: int, **changes: object) -> Trial:
     usual = Trial(
         number, 1, NUMBERS, "fc", "done", f"trials/{number:03}", 100, "", 4, 3, 90, 0.3, 1.25
     )
-    return replace(usual, **changes)  # type: ignore[arg-type]
+    return replace(usual, **changes)
 
 
 def lr(value: float) -> dict[str, float]:

@@ -51,7 +51,7 @@ def test_a_wrong_rule_is_found_and_its_layer_named(monkeypatch: pytest.MonkeyPat
     rule = RULES["conv_weight_grad"]
 
     def wrong(call: object) -> tuple[np.ndarray, ...]:
-        return tuple(1.02 * each for each in rule(call))  # type: ignore[arg-type]
+        return tuple(1.02 * each for each in rule(call))
 
     monkeypatch.setattr("hubel.engine.reference.RULES", {**RULES, "conv_weight_grad": wrong})
     found = toy.model("conv3-4p1 relu fc").diagnose(X, Y, gradient_check=True)
