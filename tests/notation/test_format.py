@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from hubel.notation.expand import count_layers, expand
-from hubel.notation.format import format, replace, token  # noqa: A004
+from hubel.notation.format import format, replace, token  # noqa: A004 - what is tested
 from hubel.notation.named import NETS, find
 from hubel.notation.parse import parse
 from hubel.notation.spec import Branches, Item, Layer, Repeat, Spec

@@ -202,7 +202,7 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[Image.Image]:
         else:
             with Image.open(source, formats=FORMATS) as image:
                 yield image
-    except Exception as error:
+    except Exception as error:  # decoders of damaged files raise whatever they stumble over
         where = "the image"
         if isinstance(source, str | os.PathLike):
             where = printable(os.fspath(source))
@@ -371,8 +371,7 @@ def _orientation(image: Image.Image) -> tuple[int, bool]:
         return 1, False
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:
-        # EXIF is a TIFF file within the file and breaks in as many ways; the pixels are fine.
+    except Exception:  # EXIF is a TIFF within the file and breaks in as many ways; pixels are fine
         return 1, True
     return (orientation if orientation in _UPRIGHT else 1), False
 
