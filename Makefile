@@ -56,8 +56,8 @@ build_selftest = $(BIN)/cmake -S . -B $(BUILD)/$(1) $(SELFTEST) $(2) >/dev/null 
 	$(BIN)/ninja -C $(BUILD)/$(1) selftest
 
 selftest: $(VENV)/checked ## every kernel on every instruction set, against plain loops
-	$(call build_selftest,selftest)
-	$(BUILD)/selftest/selftest
+	$(call build_selftest,module)
+	$(BUILD)/module/selftest
 
 sanitize: $(VENV)/checked ## the same under the address, undefined-behaviour and thread sanitizers
 	$(call build_selftest,address,-DHUBEL_SANITIZE=address$(COMMA)undefined)

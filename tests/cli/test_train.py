@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from hubel import __version__
+from hubel.data import load as load_data
 from hubel.model import load
+from hubel.train.recipes import recipe
 from tests.cli.conftest import Said
 from tests.train import toy
 
@@ -308,9 +310,8 @@ def test_a_recipe_says_the_command_that_it_is_short_for(hubel: Hubel, folder: Pa
     lines = said.err.splitlines()
     command = lines[lines.index("Recipe fast, which is short for:") + 1].strip()
     assert f"Run:  {Path.cwd() / 'runs' / 'shapes-fast'}" in lines
-    assert command.startswith(
-        "hubel train shapes --net 'conv2-8 gelu pool5 fc scale0.1' --epochs 2 "
-    )
+    net = recipe("fast", load_data(folder)).net
+    assert command.startswith(f"hubel train shapes --net '{' '.join(net.split())}' --epochs 2 ")
     for option in ("--optimizer muon", "--whiten", "--initialisation dirac", "--precision auto"):
         assert option in command
     program, *arguments = shlex.split(command)

@@ -25,7 +25,7 @@ def dataset(count: int, depth: int = 3, size: int = 8) -> Dataset:
 def test_there_is_a_network_for_images_of_any_size(size: tuple[int, int], depth: int) -> None:
     shape = (*size, depth)
     assert Network(usual(*size).net, shape, 10).output == (10,)
-    whitened = Network(whitened_net(*shape, 8), shape, 10)
+    whitened = Network(whitened_net(*shape, 8, 16), shape, 10)
     assert whitened.output == (10,)
     pools = [node for node in whitened.graph.nodes if node.op == "max_pool"]
     assert whitened.graph[pools[-1].outputs[0]].shape[:2] == (1, 1)
@@ -37,7 +37,7 @@ def test_the_first_filters_are_as_many_as_can_be_made_from_the_images(
     size: int, depth: int
 ) -> None:
     data = dataset(40, depth, size)
-    model = Model(Network(whitened_net(size, size, depth, 4), (size, size, depth), 2))
+    model = Model(Network(whitened_net(size, size, depth, 4, 8), (size, size, depth), 2))
     history = model.fit(data, epochs=1, whiten=True)
     assert len(history) == 1
 
@@ -46,7 +46,7 @@ def test_the_first_filters_are_as_many_as_can_be_made_from_the_images(
 def test_training_takes_the_choices_of_a_recipe(name: str) -> None:
     made = recipe(name, dataset(45_000, size=1))
     chosen = settings(**made.choices)
-    assert chosen.batch_size == 256
+    assert chosen.batch_size == 128
     assert chosen.flip
     assert chosen.tta == "crops"
 
@@ -63,7 +63,7 @@ def test_few_images_are_seen_more_often(images: int) -> None:
         recipe("fast", dataset(images, size=1)).choices,
         recipe("fast", dataset(10**6, 1, 1)),
     )
-    assert 1 <= few["batch_size"] <= 256
+    assert 1 <= few["batch_size"] <= 128
     assert many.choices["epochs"] <= few["epochs"] <= 100
     steps = few["epochs"] * -(-images // few["batch_size"])
     assert steps >= 1000 or few["epochs"] == 100
