@@ -11,7 +11,7 @@ from typing import Any
 from hubel.cli import report
 from hubel.cli.command import train_command
 from hubel.cli.terminal import reading, say
-from hubel.cli.values import VAL_FRACTION, image_size
+from hubel.cli.values import VAL_FRACTION, wanted_images
 from hubel.data import load as load_data
 from hubel.data.dataset import Dataset
 from hubel.errors import FormatError, UsageError, reason
@@ -151,13 +151,7 @@ def _recipe(
 
 def source_of(fixed: Mapping[str, Any], header: Header, chosen: Settings) -> Source:
     """Where the images come from, in the size and depth that is asked for or that the net names."""
-    size, channels = None, fixed.get("channels")
-    if "size" in fixed:
-        size = image_size(fixed["size"])
-    elif header.input is not None:
-        size = header.input[:2]
-    if channels is None and header.input is not None and header.input[2] in (1, 3):
-        channels = header.input[2]
+    size, channels = wanted_images(fixed.get("size"), fixed.get("channels"), header)
     return Source(
         fixed["data"],
         size,

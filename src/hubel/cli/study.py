@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from hubel.cli.values import image_size
+from hubel.cli.values import wanted_images
 from hubel.data import load
 from hubel.data.dataset import Dataset
 from hubel.data.preprocess import Resize
@@ -38,9 +38,6 @@ def loaded(
     if data is None:
         raise UsageError("there are no images", hint="name a folder of class folders, or digits")
     text = None if net is None else find(net)[0]
-    named = None if text is None else read_header(text).input
-    sides = image_size(size) if size is not None else None if named is None else named[:2]
-    if channels is None and named is not None and named[2] in (1, 3):
-        channels = named[2]
+    sides, depth = wanted_images(size, channels, read_header(text or ""))
     how = cast(Resize, resize or "squash")
-    return load(data, size=sides, channels=channels, resize=how, data_dir=data_dir), text
+    return load(data, size=sides, channels=depth, resize=how, data_dir=data_dir), text

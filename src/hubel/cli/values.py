@@ -7,6 +7,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from hubel.errors import UsageError
+from hubel.notation.named import Header
 from hubel.train.run import BEST
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "model_file",
     "new_file",
     "print_json",
+    "wanted_images",
 ]
 
 VAL_FRACTION = 0.1
@@ -62,6 +64,26 @@ def image_size(text: str) -> tuple[int, int]:
     if found is None or int(found[1]) < 1 or int(found[2] or 1) < 1:
         raise UsageError(f"--size {text} is no size", hint="write 64 or HEIGHTxWIDTH, 48x64")
     return int(found[1]), int(found[2] or found[1])
+
+
+def wanted_images(
+    size: str | None, channels: int | None, header: Header
+) -> tuple[tuple[int, int] | None, int | None]:
+    """Height, width and depth of the images asked for, or else named by the network's text.
+
+    None for what neither says: they stay as they are.
+
+    >>> wanted_images(None, None, Header(input=(28, 28, 1)))
+    ((28, 28), 1)
+    >>> wanted_images("64", None, Header())
+    ((64, 64), None)
+    """
+    named = header.input
+    if channels is None and named is not None and named[2] in (1, 3):
+        channels = named[2]
+    if size is not None:
+        return image_size(size), channels
+    return None if named is None else named[:2], channels
 
 
 def model_file(path: Path) -> Path:

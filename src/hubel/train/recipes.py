@@ -30,16 +30,20 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class _Effort:
-    """The filters of a recipe's first stage and of the others, and how often it sees each image."""
+    """The filters of a recipe's first stage and of the others, and how often it sees each image.
+
+    `blanked` is the side of the square that is cut out of each, as a part of the image's.
+    """
 
     filters: int
     wide: int
     epochs: int
+    blanked: float = 0.0
 
 
 _EFFORTS = {
     "fast": _Effort(filters=32, wide=160, epochs=8),
-    "best": _Effort(filters=64, wide=256, epochs=16),
+    "best": _Effort(filters=64, wide=256, epochs=16, blanked=1 / 4),
 }
 
 RECIPES = tuple(_EFFORTS)
@@ -52,8 +56,8 @@ _WIDEST = 256
 _BATCH, _FEWEST_BATCHES = 128, 8
 # Few images are seen more often, until there are so many steps, but not more often than this.
 _FEWEST_STEPS, _MOST_EPOCHS = 1000, 100
-# Images are moved by up to this part of their size.
-_MOVED = 8
+# Images are moved by up to this part of their side.
+_MOVED = 1 / 8
 # Maps are pooled until they are smaller than this.
 _POOLED = 6
 
@@ -106,8 +110,9 @@ def recipe(name: str, data: Dataset) -> Recipe:
             "average": 0.99,
             "whiten": True,
             "flip": mirrored,
-            "crop": round(min(height, width) / _MOVED),
+            "crop": round(min(height, width) * _MOVED),
             "border": "reflect",
+            "cutout": round(min(height, width) * effort.blanked),
             "tta": "crops" if mirrored else "none",
         },
         initialisation="dirac",
