@@ -51,9 +51,11 @@ imports: $(VENV)/checked
 	$(BIN)/lint-imports
 
 COMMA := ,
-SELFTEST := -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DHUBEL_MODULE=OFF -DHUBEL_SELFTEST=ON
-build_selftest = $(BIN)/cmake -S . -B $(BUILD)/$(1) $(SELFTEST) $(2) >/dev/null && \
-	$(BIN)/ninja -C $(BUILD)/$(1) selftest
+# The tools that pip builds the module with, the system's before our own: another ninja would not know
+# what is built already.
+TOOLS := PATH="$$PATH:$(abspath $(BIN))"
+build_selftest = $(TOOLS) && cmake -S . -B $(BUILD)/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM="$$(command -v ninja)" \
+	-DHUBEL_MODULE=OFF -DHUBEL_SELFTEST=ON $(2) >/dev/null && cmake --build $(BUILD)/$(1) --target selftest
 
 selftest: $(VENV)/checked ## every kernel on every instruction set, against plain loops
 	$(call build_selftest,module)
