@@ -95,9 +95,11 @@ def recipe(name: str, data: Dataset) -> Recipe:
     images, (height, width, depth) = len(data.train), data.train.images.shape[1:]
     batch = max(1, min(_BATCH, images // _FEWEST_BATCHES))
     epochs = max(effort.epochs, math.ceil(_FEWEST_STEPS * batch / images))
-    mirrored = depth == 3
+    coloured = depth == 3
+    # Grey images have a third of the numbers, and half the filters tell them apart.
+    part = 1 if coloured else 2
     return Recipe(
-        whitened_net(height, width, depth, effort.filters, effort.wide),
+        whitened_net(height, width, depth, effort.filters // part, effort.wide // part),
         {
             "epochs": min(epochs, _MOST_EPOCHS),
             "batch_size": batch,
@@ -109,11 +111,11 @@ def recipe(name: str, data: Dataset) -> Recipe:
             "schedule": "triangle",
             "average": 0.99,
             "whiten": True,
-            "flip": mirrored,
+            "flip": coloured,
             "crop": round(min(height, width) * _MOVED),
             "border": "reflect",
             "cutout": round(min(height, width) * effort.blanked),
-            "tta": "crops" if mirrored else "none",
+            "tta": "crops" if coloured else "none",
         },
         initialisation="dirac",
         precision="auto",
