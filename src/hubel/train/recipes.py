@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,20 +29,20 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class _Effort:
-    """The filters of a recipe's first stage and of the others, and how often it sees each image.
+    """The filters of a recipe's first stage and of the others, and how many images it sees in all.
 
     `blanked` is the side of the square that is cut out of each, as a part of the image's.
     """
 
     filters: int
     wide: int
-    epochs: int
+    views: int
     blanked: float = 0.0
 
 
 _EFFORTS = {
-    "fast": _Effort(filters=32, wide=160, epochs=8),
-    "best": _Effort(filters=64, wide=256, epochs=16, blanked=1 / 4),
+    "fast": _Effort(filters=32, wide=160, views=360_000),
+    "best": _Effort(filters=64, wide=256, views=720_000, blanked=1 / 4),
 }
 
 RECIPES = tuple(_EFFORTS)
@@ -54,8 +53,8 @@ _LARGE = 64
 _WIDEST = 256
 
 _BATCH, _FEWEST_BATCHES = 128, 8
-# Few images are seen more often, until there are so many steps, but not more often than this.
-_FEWEST_STEPS, _MOST_EPOCHS = 1000, 100
+# However few the images are, more epochs teach nothing new.
+_MOST_EPOCHS = 100
 # Images are moved by up to this part of their side.
 _MOVED = 1 / 8
 # Maps are pooled until they are smaller than this.
@@ -88,20 +87,20 @@ def recipe(name: str, data: Dataset) -> Recipe:
     >>> from hubel.data import load
     >>> made = recipe("fast", load("digits"))
     >>> made.choices["epochs"], made.choices["optimizer"], made.choices["flip"]
-    (99, 'muon', False)
+    (100, 'muon', False)
     """
     check_recipe(name)
     effort = _EFFORTS[name]
     images, (height, width, depth) = len(data.train), data.train.images.shape[1:]
     batch = max(1, min(_BATCH, images // _FEWEST_BATCHES))
-    epochs = max(effort.epochs, math.ceil(_FEWEST_STEPS * batch / images))
+    epochs = min(max(effort.views // images, 1), _MOST_EPOCHS)
     coloured = depth == 3
     # Grey images have a third of the numbers, and half the filters tell them apart.
     part = 1 if coloured else 2
     return Recipe(
         whitened_net(height, width, depth, effort.filters // part, effort.wide // part),
         {
-            "epochs": min(epochs, _MOST_EPOCHS),
+            "epochs": epochs,
             "batch_size": batch,
             "optimizer": "muon",
             "lr": 0.04,

@@ -56,6 +56,15 @@ def test_all_zero_weights_are_told() -> None:
     assert "--init he" in found["weights"].advice
 
 
+def test_gradients_that_do_not_arrive_are_told_unless_their_layers_are_frozen() -> None:
+    model = toy.model(NET)
+    model.session.write("fc2.weight", model.parameters["fc2.weight"] * 1e-6)
+    found = checks(model)["gradients"]
+    assert not found.ok
+    assert "that of one behind it" in found.cause
+    assert checks(model, freeze="conv1,fc1")["gradients"].ok
+
+
 def test_raw_pixels_are_told() -> None:
     found = checks(toy.model(NET), preprocess=None)
     assert "inputs" in failing(found)

@@ -12,6 +12,7 @@ from hubel.graph.op import Graph, Node, Value
 from hubel.graph.ops.loss import Penalty
 from hubel.train.preflight.subject import Subject, sample
 from hubel.train.probe import dead_share, observed, rms, saturated_share
+from hubel.train.step import frozen
 
 __all__ = [
     "activations",
@@ -185,27 +186,34 @@ def activations(subject: Subject) -> Check:
 
 
 def gradients(subject: Subject) -> Check:
-    """Whether gradients reach the first layer: its weights' against the largest of all layers."""
+    """Whether gradients reach every layer: its weights' against the largest of those behind it."""
     results = subject.look
-    names = [value.name for value in subject.graph.with_role("parameter") if modes.decays(value)]
+    kept = frozen(subject.graph, subject.chosen)
+    names = [
+        value.name
+        for value in subject.graph.with_role("parameter")
+        if modes.decays(value) and value.name not in kept
+    ]
     parameters = [value.name for value in subject.graph.with_role("parameter")]
     made = dict(zip(parameters, subject.probing.outputs[-len(parameters) :], strict=True))
     sizes = {name: rms(results[made[name]]) for name in names}
-    expected = f"above {_GRADIENT_SPAN:g} of the largest, in every layer"
-    if not sizes:
-        return Check("gradients", True, 1.0, expected)
-    largest = max(sizes.values())
-    name = min(sizes, key=lambda each: sizes[each])
-    ratio = sizes[name] / largest if largest else 0.0
-    if ratio > _GRADIENT_SPAN and math.isfinite(largest):
-        return Check("gradients", True, ratio, expected)
+    expected = f"above {_GRADIENT_SPAN:g} of the largest behind, in every layer"
+    shares = [(1.0, "", 0.0)]
+    largest = 0.0
+    for name in reversed(names):
+        largest = max(largest, sizes[name])
+        shares.append((sizes[name] / largest if largest else 0.0, name, largest))
+    # What is no number is worse than any.
+    worst, name, behind = min(shares, key=lambda each: -1.0 if math.isnan(each[0]) else each[0])
+    if worst > _GRADIENT_SPAN:
+        return Check("gradients", True, worst, expected)
     return Check(
         "gradients",
         False,
-        ratio if math.isfinite(ratio) else None,
+        worst if math.isfinite(worst) else None,
         expected,
-        f"the gradient of {name} is {sizes[name]:.2g}, that of another layer {largest:.2g}: what "
-        "is learned does not reach it",
+        f"the gradient of {name} is {sizes[name]:.2g}, that of one behind it {behind:.2g}: "
+        "what is learned does not reach it",
         "start from --init he, use relu in place of sigmoid or tanh, or put bn behind each layer",
     )
 
