@@ -35,6 +35,15 @@ def test_measure_counts_what_is_taken_for_what() -> None:
     assert found.interval == wilson(3, 4)
 
 
+def test_without_a_part_the_scores_are_those_of_the_rest() -> None:
+    whole, part, rest = (
+        measure([(SCORES[a:b], LABELS[a:b])], 3) for a, b in ((0, 4), (0, 3), (3, 4))
+    )
+    left = whole.without(part)
+    assert (left.count, left.correct, left.confusion) == (rest.count, rest.correct, rest.confusion)
+    assert left.loss == pytest.approx(rest.loss, rel=1e-12)
+
+
 def test_a_class_without_images_has_no_accuracy() -> None:
     assert measure([(SCORES[:1], LABELS[:1])], 3).per_class == (1.0, None, None)
 

@@ -54,20 +54,21 @@ class Comparison:
 def compared(
     model: Model,
     training: Split,
-    scored: Mapping[str, Split],
+    scored: Mapping[str, tuple[Split, Evaluation]],
     leaked: Mapping[str, tuple[int, ...]],
     seed: int,
+    tta: str | None = None,
 ) -> dict[str, Comparison]:
-    """Compare a model's scores on some splits; `leaked` are places in them."""
+    """Compare the scores of a model, in the views `tta`, on splits; `leaked` are places in them."""
     linear, trained = _linear(model, training, seed)
     made = {}
-    for name, split in scored.items():
-        rest = np.ones(len(split), bool)
-        rest[list(leaked.get(name, ()))] = False
-        without = len(split) - int(rest.sum())
+    for name, (split, measured) in scored.items():
+        places = list(leaked.get(name, ()))
+        without = len(places)
         clean = None
-        if without and rest.any():
-            clean = model.measure(split.images[rest], split.labels[rest])
+        if 0 < without < len(split):
+            flattering = model.measure(split.images[places], split.labels[places], tta=tta)
+            clean = measured.without(flattering)
         small = _small(split.images)
         made[name] = Comparison(linear.measure(small, split.labels), trained, without, clean)
     return made

@@ -228,10 +228,10 @@ def _measured(run: Run) -> tuple[dict[str, Evaluation], dict[str, Comparison]]:
         threads=_threads(run.model),
     )
     split = run.data.validation if len(run.data.validation) else run.data.train
-    measured = {
-        "best": best.measure(split.images, split.labels),
-        "last": run.model.measure(split.images, split.labels),
-    }
+    measured = {"best": best.measure(split.images, split.labels)}
+    # Images are seen in several views, so that measuring twice would take its time.
+    last = measured["best"] if _last_is_best(run.model) else None
+    measured["last"] = last or run.model.measure(split.images, split.labels)
     write_confusion(run.folder / _CONFUSION, run.data.classes, measured["best"])
     test = run.data.test
     if test is not None and len(test):
@@ -243,11 +243,18 @@ def _measured(run: Run) -> tuple[dict[str, Evaluation], dict[str, Comparison]]:
     comparisons = compared(
         best,
         run.data.train,
-        {name: part for name, part in scored.items() if part is not None and len(part)},
+        {name: (part, measured[name]) for name, part in scored.items() if part},
         {"best": run.audit.leaked["validation"], "test": run.audit.leaked.get("test", ())},
         run.model.seed,
     )
     return measured, comparisons
+
+
+def _last_is_best(model: Model) -> bool:
+    """Whether training ended with the very model that is the best."""
+    progress = model.progress
+    assert progress is not None
+    return progress.best is not None and (progress.best.epoch, 0) == (progress.epoch, progress.step)
 
 
 def _report_interrupted(run: Run, as_json: bool) -> None:

@@ -51,6 +51,22 @@ class Evaluation:
             row[place] / sum(row) if any(row) else None for place, row in enumerate(self.confusion)
         )
 
+    def without(self, part: Evaluation) -> Evaluation:
+        """The scores of all images but those of a `part`, of which there must be fewer.
+
+        >>> whole = Evaluation(3, 2, 0.5, confusion=((2, 0), (1, 0)))
+        >>> part = Evaluation(1, 0, 0.9, confusion=((0, 0), (1, 0)))
+        >>> whole.without(part).accuracy, whole.without(part).confusion
+        (1.0, ((2, 0), (0, 0)))
+        """
+        count = self.count - part.count
+        loss = (self.loss * self.count - part.loss * part.count) / count
+        rows = tuple(
+            tuple(number - less for number, less in zip(row, other, strict=True))
+            for row, other in zip(self.confusion, part.confusion, strict=True)
+        )
+        return Evaluation(count, self.correct - part.correct, loss, rows)
+
     def as_dict(self) -> dict[str, Any]:
         """All of it as what JSON can hold."""
         return {
