@@ -7,8 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hubel.cli.values import VAL_FRACTION, flag
-from hubel.train.settings import Settings
+from hubel.cli.values import VAL_FRACTION
+from hubel.train.settings import Settings, flag
 
 if TYPE_CHECKING:
     from hubel.cli.preparing import Source

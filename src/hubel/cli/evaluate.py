@@ -55,9 +55,8 @@ def evaluate(
         if training is not None:
             leaked = {name: leaks_in(training, scored, name)}
             seed = trained.seed
-            made = compared(trained, training.train, {name: (scored, measured)}, leaked, seed, tta)[
-                name
-            ]
+            both = {name: (scored, measured)}
+            made = compared(trained, training.train, both, leaked, seed, tta)[name]
     by_class = dict(zip(trained.classes, measured.per_class, strict=True))
     if json:
         beside = made.as_dict() if made else {}

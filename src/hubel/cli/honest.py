@@ -63,7 +63,7 @@ def compared(
     linear, trained = _linear(model, training, seed)
     made = {}
     for name, (split, measured) in scored.items():
-        places = list(leaked.get(name, ()))
+        places = sorted(set(leaked.get(name, ())))
         without = len(places)
         clean = None
         if 0 < without < len(split):

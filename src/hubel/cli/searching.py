@@ -19,14 +19,14 @@ from hubel.cli import report
 from hubel.cli.command import nearby, train_command
 from hubel.cli.preparing import Source, source_of
 from hubel.cli.terminal import has_color, interruptible, is_terminal, say
-from hubel.cli.values import VAL_FRACTION, flag, print_json
+from hubel.cli.values import VAL_FRACTION, print_json
 from hubel.data.dataset import Dataset
 from hubel.errors import FormatError, UsageError
 from hubel.model import load
 from hubel.notation.named import find, read_header
 from hubel.train.metrics import Evaluation
 from hubel.train.run import BEST, write_json, write_text, writing
-from hubel.train.settings import settings
+from hubel.train.settings import flag, settings
 from hubel.trials.events import SearchEnded, SearchEvent, Trial, winner
 from hubel.trials.plan import Plan, from_dict, settings_of
 from hubel.trials.search import kept_settings, prepare_search, resume_search, trials_in

@@ -16,7 +16,7 @@ from hubel.cli import report
 from hubel.cli.honest import Comparison, compared
 from hubel.cli.preparing import Prepared, Source, kept, prepared
 from hubel.cli.terminal import has_color, interruptible, is_terminal, say
-from hubel.cli.values import flag, print_json
+from hubel.cli.values import print_json
 from hubel.data.audit import Audit, audit
 from hubel.data.dataset import Dataset
 from hubel.errors import UsageError
@@ -34,6 +34,7 @@ from hubel.train.run import (
     write_json,
     write_text,
 )
+from hubel.train.settings import flag
 from hubel.views.audit import note_lines
 from hubel.views.preflight import preflight_lines
 from hubel.views.progress import shown

@@ -13,7 +13,6 @@ from hubel.train.run import BEST
 __all__ = [
     "VAL_FRACTION",
     "duration",
-    "flag",
     "image_size",
     "input_size",
     "model_file",
@@ -111,8 +110,3 @@ def print_json(content: object) -> None:
     import json
 
     print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def flag(key: str) -> str:
-    """The option of the command line that sets a choice."""
-    return f"--{key.replace('_', '-')}"

@@ -18,7 +18,7 @@ from hubel.train.optimizers import OPTIMIZERS
 from hubel.train.schedules import SCHEDULES
 from hubel.train.tta import TTA
 
-__all__ = ["EXTENDABLE", "Settings", "Weights", "from_dict", "names", "resumed", "settings"]
+__all__ = ["EXTENDABLE", "Settings", "Weights", "flag", "from_dict", "names", "resumed", "settings"]
 
 Weights: TypeAlias = Literal["balanced"]
 """How much each class weighs in the loss."""
@@ -224,9 +224,18 @@ def _problems(chosen: Settings) -> Iterator[str]:
                 yield f"{_called(name)} needs the loss cross-entropy, not {chosen.loss}"
 
 
+def flag(name: str) -> str:
+    """The option of the command line that sets a choice.
+
+    >>> flag("weight_decay")
+    '--weight-decay'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
 def _called(name: str) -> str:
     """A choice as Python and as the command line call it."""
-    return name if name == "shuffle" else f"{name} (--{name.replace('_', '-')})"
+    return name if name == "shuffle" else f"{name} ({flag(name)})"
 
 
 def _whole(name: str, given: object, least: int) -> Iterator[str]:

@@ -13,7 +13,7 @@ from hubel.errors import FormatError, HubelError, UsageError
 from hubel.notation.named import find
 from hubel.notation.ranges import Range, RangedNet, read_range, read_ranged
 from hubel.train.optimizers import OPTIMIZERS
-from hubel.train.settings import Settings, settings
+from hubel.train.settings import Settings, flag, settings
 from hubel.trials.searchable import DECAY, DECOUPLED_DECAY, SEARCHABLE
 
 __all__ = [
@@ -253,7 +253,7 @@ def _read(name: str, value: Any) -> Range | None:
     searchable = SEARCHABLE.get(name)
     if isinstance(value, str) and searchable is not None:
         return read_range(
-            value, usually_log=searchable.log, whole=searchable.whole, named=_flag(name)
+            value, usually_log=searchable.log, whole=searchable.whole, named=flag(name)
         )
     if isinstance(value, Range) and searchable is None:
         raise UsageError(
@@ -300,7 +300,3 @@ def _check_ends(plan: Plan) -> None:
     settings_of(plan, 0, lows)
     for name, one in plan.searched.items():
         settings_of(plan, 0, {**lows, name: one.high})
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
